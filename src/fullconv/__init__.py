@@ -1,0 +1,41 @@
+"""Train and run convolutional networks on whole images of any size.
+
+Nothing is computed here: this module names the public API and imports each name when it is first
+used, so that ``import fullconv`` does not wait for PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fullconv import networks as networks
+    from fullconv.errors import FullconvError as FullconvError
+    from fullconv.errors import NotLocalError as NotLocalError
+    from fullconv.errors import UnknownOperatorError as UnknownOperatorError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FullconvError",
+    "NotLocalError",
+    "UnknownOperatorError",
+    "networks",
+]
+
+_HOME = {
+    "FullconvError": "fullconv.errors",
+    "NotLocalError": "fullconv.errors",
+    "UnknownOperatorError": "fullconv.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in __all__:
+        return import_module(f"fullconv.{name}")
+    raise AttributeError(f"module 'fullconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,5 @@
+"""The command line: one function per command, no logic."""
+
+
+def main() -> None:
+    """Run the program ``fullconv``."""

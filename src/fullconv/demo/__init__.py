@@ -1,0 +1,1 @@
+"""Embedded demo data and the demo itself."""

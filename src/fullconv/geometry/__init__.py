@@ -1,0 +1,1 @@
+"""Exact integer geometry of networks on images. Imports no array library."""

@@ -1,0 +1,1 @@
+"""Maps of images of any size."""

@@ -1,0 +1,1 @@
+"""A network's geometry, read from the operators that it runs."""

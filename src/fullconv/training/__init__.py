@@ -1,0 +1,1 @@
+"""Lightning module and data module, losses, augmentation, the training command."""
