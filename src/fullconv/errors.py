@@ -3,13 +3,41 @@
 A message has three parts: the argument and the rule; what was got; the nearest thing that works.
 """
 
+from __future__ import annotations
+
 
 class FullconvError(ValueError):
     """Base of all errors that a user can mend."""
 
 
 class NotLocalError(FullconvError):
-    """A layer looks at the whole image, so no unit has a finite receptive field."""
+    """A layer looks at the whole image, so no unit has a finite receptive field.
+
+    Attributes:
+        module: Path of the module in the way; empty for the network itself.
+        operator: The operator that it runs.
+        why: What makes it depend on the whole image.
+        remedies: What can be done about it.
+    """
+
+    module: str = ""
+    operator: str = ""
+    why: str = ""
+    remedies: tuple[str, ...] = ()
+
+    @classmethod
+    def at(
+        cls, *, module: str, module_class: str, operator: str, why: str, remedies: tuple[str, ...]
+    ) -> NotLocalError:
+        """Return the error for one module, with its message."""
+        where = f"`{module}` ({module_class})" if module else f"`net` itself ({module_class})"
+        error = cls(
+            f"{where} is not local: {why} (operator {operator}). "
+            f"What can be done: {'; '.join(remedies)}"
+        )
+        error.module, error.operator = module, operator
+        error.why, error.remedies = why, remedies
+        return error
 
 
 class UnknownOperatorError(FullconvError):
@@ -26,3 +54,7 @@ class BadRunError(FullconvError):
 
 class BadConfigError(FullconvError):
     """A setting is unknown or out of range."""
+
+
+class BadOutputError(FullconvError):
+    """A file or folder cannot be written; nothing half-written is left."""

@@ -1,1 +1,32 @@
-"""Reading and writing images, masks and data sets."""
+"""Reading and writing images, masks and data sets.
+
+Images are (channels, height, width), masks (height, width) class positions.
+"""
+
+from fullconv.images._atomic import atomic
+from fullconv.images._classes import ClassTable
+from fullconv.images._dataset import Dataset, Sample, open_dataset
+from fullconv.images._display import overlay, to_rgb8
+from fullconv.images._files import SUFFIXES, image_files, read_image
+from fullconv.images._masks import read_mask
+from fullconv.images._survey import Survey, survey
+from fullconv.images._write import write_labels, write_overlay, write_probabilities
+
+__all__ = [
+    "SUFFIXES",
+    "ClassTable",
+    "Dataset",
+    "Sample",
+    "Survey",
+    "atomic",
+    "image_files",
+    "open_dataset",
+    "overlay",
+    "read_image",
+    "read_mask",
+    "survey",
+    "to_rgb8",
+    "write_labels",
+    "write_overlay",
+    "write_probabilities",
+]

@@ -1,0 +1,88 @@
+"""What reading one file once tells about it; kept in the cache, judged later by `_rules`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.images._faults import BrokenRuleError
+from fullconv.images._files import image_of
+from fullconv.images._masks import codes_of, pack
+
+CHUNK_PX = 2**20
+# More different values than any class table: the file is a photograph, not a mask.
+MAX_CODES = 65536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFacts:
+    """One image: its size, type and, per channel, mean and mean square deviation from it."""
+
+    shape: tuple[int, ...]
+    turned: bool
+    channels: int
+    dtype: str
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskFacts:
+    """One mask: its size, and how many pixels have each index, or each colour as 0xrrggbb."""
+
+    shape: tuple[int, ...]
+    turned: bool
+    by_colour: bool
+    counts: dict[int, int]
+
+
+def image_facts(path: Path) -> ImageFacts:
+    """Return the facts of an image file."""
+    found = image_of(path)
+    image = found.pixels
+    moments = [_moments(channel) for channel in image]
+    return ImageFacts(
+        shape=image.shape[1:],
+        turned=found.turned,
+        channels=image.shape[0],
+        dtype=image.dtype.name,
+        mean=tuple(mean for mean, _ in moments),
+        variance=tuple(variance for _, variance in moments),
+    )
+
+
+def mask_facts(path: Path) -> MaskFacts:
+    """Return the facts of a mask file."""
+    found = codes_of(path)
+    codes = found.pixels
+    by_colour = codes.ndim == 3
+    counts: dict[int, int] = {}
+    for rows in _chunks(codes):
+        values, times = _counted(pack(rows) if by_colour else rows)
+        for value, count in zip(values.tolist(), times.tolist(), strict=True):
+            counts[value] = counts.get(value, 0) + count
+        if len(counts) > MAX_CODES:
+            raise BrokenRuleError(f"holds more than {MAX_CODES} different values: not a mask")
+    return MaskFacts(shape=codes.shape[:2], turned=found.turned, by_colour=by_colour, counts=counts)
+
+
+def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return mean and variance, in float64 but without a float64 copy of the whole channel."""
+    mean = float(channel.mean(dtype=np.float64))
+    squares = sum(float(np.square(rows - mean).sum()) for rows in _chunks(channel))
+    return mean, squares / channel.size
+
+
+def _counted(codes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if codes.dtype != np.uint8:
+        return np.unique(codes, return_counts=True)
+    times = np.bincount(codes.ravel(), minlength=256)
+    values = np.flatnonzero(times)
+    return values, times[values]
+
+
+def _chunks(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    rows = max(1, CHUNK_PX // max(1, pixels.shape[1]))
+    return [pixels[start : start + rows] for start in range(0, len(pixels), rows)]

@@ -1,0 +1,146 @@
+"""One image or mask file → an array.
+
+- Formats are told by content, not by name: PNG, JPEG, BMP, TIFF.
+- The origin is the upper left pixel *as shown*: EXIF and TIFF orientation tags are applied.
+- Values are the file's own: nothing is scaled. 1-bit images are 0 and 255, as shown; palette and
+  CMYK images become RGB. An alpha channel is a channel.
+- A file is refused before it is decoded if it would fill the memory; `check_size` has the rule.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import BadDataError
+from fullconv.images import _pillow, _tiff
+from fullconv.images._faults import BrokenRuleError, bad_file
+from fullconv.images._stored import Stored
+
+T = TypeVar("T")
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+
+
+class Reader(Protocol):
+    """Reads one format."""
+
+    def __call__(self, path: Path, *, mask: bool) -> Stored:
+        """Return the pixels of a file; as a viewer shows them, or as a mask's own numbers."""
+        ...
+
+
+READERS: tuple[tuple[bytes, Reader], ...] = (
+    (_pillow.PNG, _pillow.read_png),
+    (_pillow.JPEG, _pillow.read_jpeg),
+    (_pillow.BMP, _pillow.read_bmp),
+    *((magic, _tiff.read_tiff) for magic in _tiff.MAGIC),
+)
+
+
+def read_image(path: Path) -> npt.NDArray[Any]:
+    """Return an image as (channels, height, width) in the file's own type.
+
+    Args:
+        path: A PNG, JPEG, BMP or TIFF file of 8 or 16 bits or floating point.
+
+    Raises:
+        BadDataError: If the file cannot be read, would fill the memory, or holds NaN or infinity.
+    """
+    return naming(path, lambda p: image_of(p).pixels)
+
+
+def image_of(path: Path) -> Stored:
+    """Return (channels, height, width) pixels; raise `BrokenRuleError` without the file's name."""
+    found = stored(path, mask=False)
+    pixels = found.pixels
+    if pixels.dtype.name not in IMAGE_DTYPES:
+        raise BrokenRuleError(f"images must be of {', '.join(IMAGE_DTYPES)}; got {pixels.dtype}")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        num_bad = int(pixels.size - np.isfinite(pixels).sum())
+        raise BrokenRuleError(f"values must be finite, got NaN or infinity at {num_bad} places")
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    return replace(found, pixels=np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
+
+
+def stored(path: Path, *, mask: bool) -> Stored:
+    """Return the pixels of a file; raise `BrokenRuleError` whatever the decoder stumbles over."""
+    reader = _reader(path)
+    if mask and reader is _pillow.read_jpeg:
+        raise BrokenRuleError("a mask must not be JPEG, which changes indices; save it as PNG")
+    try:
+        return reader(path, mask=mask)
+    except BrokenRuleError:
+        raise
+    except MemoryError as error:
+        raise BrokenRuleError("does not fit into the memory that is available") from error
+    except Exception as error:  # decoders raise anything on damaged files
+        raise BrokenRuleError(f"cannot be decoded, perhaps truncated ({error})") from error
+
+
+def _reader(path: Path) -> Reader:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise BrokenRuleError(f"cannot be opened ({error.strerror})") from error
+    if not head:
+        raise BrokenRuleError("is empty (0 bytes)")
+    for magic, reader in READERS:
+        if head.startswith(magic):
+            return reader
+    raise BrokenRuleError("is not an image that can be read: PNG, JPEG, BMP or TIFF")
+
+
+def naming(path: Path, read: Callable[[Path], T]) -> T:
+    """Return ``read(path)``; add the file's name to the rule that it breaks."""
+    try:
+        return read(Path(path))
+    except BrokenRuleError as error:
+        raise bad_file(Path(path), error) from error
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the image files among the paths, folders replaced by the images directly in them.
+
+    Raises:
+        BadDataError: If a path does not exist, a folder holds no image, or two files have the same
+            stem, since what is computed from them is named by it.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = image_paths(path, recursive=False) if path.is_dir() else [path]
+        if not path.exists():
+            raise bad_file(path, "does not exist")
+        if not inside:
+            raise bad_file(path, f"holds no image ({' '.join(SUFFIXES)})")
+        found += inside
+    found = list(dict.fromkeys(found))
+    first: dict[str, Path] = {}
+    for path in found:
+        if path.stem in first:
+            raise BadDataError(
+                f"image files must have different stems, got {first[path.stem]} and {path}"
+            )
+        first[path.stem] = path
+    return found
+
+
+def image_paths(folder: Path, *, recursive: bool) -> list[Path]:
+    """Return the files with an image suffix in a folder, sorted; hidden ones are passed over."""
+    return [path for path in visible_files(folder, recursive) if path.suffix.lower() in SUFFIXES]
+
+
+def visible_files(folder: Path, recursive: bool) -> list[Path]:
+    """Return the files in a folder, sorted, without hidden ones and what desktops leave behind."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(p for p in found if p.is_file() and _visible(p.relative_to(folder)))
+
+
+def _visible(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and path.name.lower() not in ("thumbs.db", "desktop.ini")

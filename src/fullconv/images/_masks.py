@@ -1,0 +1,108 @@
+"""Masks: one class index, or one colour of the class table, per pixel.
+
+The numbers of a mask file are indices: grey levels, or palette indices, never the palette's
+colours. Only a mask without palette and with three channels is read by colour.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.images._classes import ClassTable
+from fullconv.images._faults import BrokenRuleError
+from fullconv.images._files import naming, stored
+from fullconv.images._stored import Stored
+
+NUM_SHOWN = 5
+NUM_LISTED = 12
+
+
+def read_mask(path: Path, classes: ClassTable) -> npt.NDArray[Any]:
+    """Return a mask as class positions, (height, width), ignored pixels as `classes.ignore`.
+
+    Args:
+        path: A PNG, BMP or TIFF file with class indices, or with the table's colours.
+        classes: What indices and colours mean.
+
+    Raises:
+        BadDataError: If the file cannot be read or holds what the table does not.
+    """
+    return naming(path, lambda p: positions(codes_of(p).pixels, classes))
+
+
+def codes_of(path: Path) -> Stored:
+    """Return a mask's numbers: (height, width) indices, or (height, width, 3) colours."""
+    found = stored(path, mask=True)
+    pixels = found.pixels
+    if pixels.dtype.kind not in "ui":
+        raise BrokenRuleError(f"a mask must hold integers, got {pixels.dtype}")
+    if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+        if (pixels[..., -1] != np.iinfo(pixels.dtype).max).any():
+            raise BrokenRuleError("a mask must be opaque, got an alpha channel that is not full")
+        pixels = pixels[..., :-1]
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and (pixels.shape[-1] != 3 or pixels.dtype != np.uint8):
+        raise BrokenRuleError(
+            f"a mask must have 1 channel of indices or 3 of 8-bit colour, got {pixels.shape[-1]} "
+            f"of {pixels.dtype}"
+        )
+    return replace(found, pixels=pixels)
+
+
+def positions(codes: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[Any]:
+    """Return indices or colours as class positions."""
+    by_colour = codes.ndim == 3
+    codes = pack(codes) if by_colour else codes
+    known = known_codes(classes, by_colour=by_colour)
+    if codes.dtype == np.uint8:
+        used = np.flatnonzero(np.bincount(codes.ravel(), minlength=256))
+        refuse_unknown(used.tolist(), classes, by_colour=by_colour)
+        table = np.zeros(256, dtype=classes.dtype)
+        table[used] = [known[int(code)] for code in used]
+        return table[codes]
+    used, places = np.unique(codes, return_inverse=True)
+    refuse_unknown(used.tolist(), classes, by_colour=by_colour)
+    table = np.array([known[int(code)] for code in used], dtype=classes.dtype)
+    return table[places.reshape(codes.shape)]
+
+
+def known_codes(classes: ClassTable, *, by_colour: bool) -> dict[int, int]:
+    """Return index, or colour as 0xrrggbb, → position."""
+    if by_colour:
+        return {pack_one(colour): p for colour, p in classes.position_of_colour().items()}
+    return classes.position_of()
+
+
+def refuse_unknown(codes: Iterable[int], classes: ClassTable, *, by_colour: bool) -> None:
+    """Raise if a mask holds an index or a colour that the table does not have."""
+    known = known_codes(classes, by_colour=by_colour)
+    unknown = sorted(code for code in codes if code not in known)
+    if not unknown:
+        return
+    show = _colour_name if by_colour else str
+    shown = ", ".join(map(show, unknown[:NUM_SHOWN])) + (" …" if len(unknown) > NUM_SHOWN else "")
+    what = "colour" if by_colour else "class index"
+    table = [show(code) for code in known if known[code] != classes.ignore]
+    has = ", ".join(table[:NUM_LISTED]) + (" …" if len(table) > NUM_LISTED else "")
+    raise BrokenRuleError(f"{what} outside the class table: {shown}; the table has {has}")
+
+
+def _colour_name(code: int) -> str:
+    return f"#{code:06x}"
+
+
+def pack(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return (height, width, 3) colours as one number per pixel, 0xrrggbb."""
+    red, green, blue = (colours[..., channel].astype(np.uint32) for channel in range(3))
+    return red * np.uint32(1 << 16) + green * np.uint32(1 << 8) + blue
+
+
+def pack_one(colour: tuple[int, int, int]) -> int:
+    """Return one colour as 0xrrggbb."""
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue

@@ -1,0 +1,100 @@
+"""TIFF files, through tifffile.
+
+One file is one image. Its channels are the samples of each pixel (interleaved or planar), or its
+pages, if all are of one size and type and the metadata does not call them slices (Z) or times (T).
+Smaller copies of the image (pyramids, thumbnails) are passed over. What a page's metadata says of
+its meaning is heeded in images: palettes and CMYK become RGB, white-is-zero is inverted. In masks
+the stored numbers count.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fullconv.images._faults import BrokenRuleError
+from fullconv.images._stored import Stored, check_size, turn
+
+if TYPE_CHECKING:
+    import tifffile
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ORIENTATION = 274
+CHANNEL_AXES = "SCQI"  # samples, channels, unknown, a sequence of pages
+NARROW_PX = 16
+
+
+def read_tiff(path: Path, *, mask: bool) -> Stored:
+    """Return the pixels of a TIFF file."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = _only_series(file)
+        axis = _channel_axis(series)
+        size = (series.shape[series.axes.index("X")], series.shape[series.axes.index("Y")])
+        num_px = size[0] * size[1]
+        check_size(path, size, -(-series.nbytes // num_px) if num_px else 1, mask=mask)
+        pixels = np.asarray(series.asarray())
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        if axis is not None:
+            pixels = np.moveaxis(pixels, axis, -1)
+        page = series.keyframe
+        orientation = page.tags.valueof(ORIENTATION, default=1)
+        pixels = _plain(pixels) if mask else _shown(pixels, page)
+        return turn(pixels, int(orientation))
+
+
+def _only_series(file: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
+    full = [s for s in file.series if not s.keyframe.is_reduced]
+    if len(full) != 1:
+        raise BrokenRuleError(
+            f"a TIFF file must hold one image, got {len(full)} of different size or type; "
+            "save each to a file of its own"
+        )
+    return full[0]
+
+
+def _channel_axis(series: "tifffile.TiffPageSeries") -> int | None:
+    """Return which axis besides Y and X holds the channels, if there is one."""
+    axes: str = series.axes
+    others = axes.replace("Y", "", 1).replace("X", "", 1)
+    if len(axes) - len(others) != 2 or len(others) > 1 or (others and others not in CHANNEL_AXES):
+        raise BrokenRuleError(
+            f"a TIFF image must have the axes Y, X and at most one of channels, got {axes} "
+            f"{series.shape}; save each slice or time to a file of its own"
+        )
+    if not others:
+        return None
+    axis = axes.index(others)
+    width = series.shape[axes.index("X")]
+    if others == "Q" and width <= NARROW_PX < series.shape[axis]:
+        raise BrokenRuleError(
+            f"pages of a TIFF image must be channels, got {series.shape[axis]} pages only {width} "
+            "px wide; if the array was (height, width, channels), write it with "
+            "planarconfig='contig', photometric='minisblack'"
+        )
+    return axis
+
+
+def _plain(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+
+
+def _shown(pixels: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
+    """Return what a viewer shows of the stored numbers of an image, `page` being its TiffPage."""
+    photometric: str = page.photometric.name
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    if photometric == "MINISWHITE" and pixels.dtype.kind == "u":
+        return np.iinfo(pixels.dtype).max - pixels
+    if photometric == "PALETTE" and page.colormap is not None:
+        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8)
+        return colours.T[pixels]
+    if photometric == "SEPARATED" and pixels.ndim == 3 and pixels.shape[-1] == 4:
+        if pixels.dtype != np.uint8:
+            raise BrokenRuleError(f"a CMYK image must have 8 bits, got {pixels.dtype}; save as RGB")
+        inks = Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
+        return np.asarray(inks.convert("RGB"))
+    return pixels
