@@ -1,1 +1,12 @@
-"""Networks by name."""
+"""Networks by name.
+
+Every network of the registry maps images ``(N, channels, H, W)`` of any size from 1 × 1 px to logits
+``(N, classes, H, W)`` of the same size, on raw pixel values once it is wrapped in `Normalized`.
+Pooling rounds up and upsampling is cropped at the bottom and right, so no image is ever resized or
+padded by hand.
+"""
+
+from fullconv.networks._normalized import Normalized
+from fullconv.networks._registry import NAMES, build
+
+__all__ = ["NAMES", "Normalized", "build"]

@@ -1,0 +1,92 @@
+"""The table of networks, and networks of the user's own by ``package.module:factory``."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from fullconv.errors import BadConfigError
+from fullconv.networks._fcn8s import FCN8s
+from fullconv.networks._unet import UNet
+
+_TABLE: dict[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "fcn8s": FCN8s,
+}
+
+NAMES = tuple(_TABLE)
+
+
+def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Module:
+    """Build a network by name, with fresh weights.
+
+    Args:
+        name: A name of the registry, or ``package.module:factory``, which is called with the
+            keywords `classes`, `channels` and the options, as far as it takes them.
+        classes: Channels of the map, at least 1.
+        channels: Channels of the image, at least 1.
+        **options: What the network takes besides, such as ``width=32``.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        BadConfigError: If the name, an option or what the factory returns is none that works.
+
+    Examples:
+        >>> import torch
+        >>> net = build("unet", classes=3, width=8, depth=2)
+        >>> net(torch.zeros(1, 3, 33, 47)).shape
+        torch.Size([1, 3, 33, 47])
+    """
+    if classes < 1 or channels < 1:
+        raise BadConfigError(
+            f"`classes` and `channels` must be at least 1, got {classes} and {channels}"
+        )
+    factory = _TABLE[name] if name in _TABLE else _imported(name)
+    net = _call(name, factory, {"classes": classes, "channels": channels}, options)
+    if not isinstance(net, nn.Module):
+        raise BadConfigError(f"`{name}` must return a torch.nn.Module, got {type(net).__name__}")
+    return net
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        near = get_close_matches(name, NAMES, n=1) or NAMES
+        raise BadConfigError(
+            f"`net` must be one of {', '.join(NAMES)} or package.module:factory, got {name!r}; "
+            f"nearest is {near[0]!r}"
+        )
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise BadConfigError(
+            f"`net` = {name!r}: module {module_name!r} cannot be imported ({error}); "
+            "install it, or run from the folder that holds it"
+        ) from error
+    except AttributeError as error:
+        raise BadConfigError(
+            f"`net` = {name!r}: module {module_name!r} has no {attribute!r}"
+        ) from error
+    if not callable(factory):
+        raise BadConfigError(f"`net` = {name!r} must be callable, got {type(factory).__name__}")
+    return factory
+
+
+def _call(
+    name: str, factory: Callable[..., Any], given: dict[str, int], options: dict[str, Any]
+) -> Any:
+    parameters = inspect.signature(factory).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = [key for key in options if key not in parameters and not takes_all]
+    if unknown:
+        known = [key for key in parameters if key not in given]
+        raise BadConfigError(
+            f"`{name}` has no option {unknown[0]!r}; it takes {', '.join(known) or 'none'}"
+        )
+    fitting = {k: v for k, v in given.items() if takes_all or k in parameters}
+    return factory(**fitting, **options)

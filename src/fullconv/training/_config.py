@@ -1,0 +1,149 @@
+"""What a training run is told: one frozen value, the same keys on the command line and in YAML."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from fullconv.errors import BadConfigError
+
+Precision = Literal["32", "bf16"]
+LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
+OptimizerName = Literal["adamw", "sgd"]
+ClassWeights = Literal["none", "balanced"]
+Sampling = Literal["whole"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "precision": get_args(Precision),
+    "loss": get_args(LossName),
+    "optimizer": get_args(OptimizerName),
+    "class_weights": get_args(ClassWeights),
+    "sampling": get_args(Sampling),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    Attributes:
+        data: Folder with ``images`` and ``masks`` (or ``train``, ``val``, ``test`` with those
+            inside), or a CSV file of pairs.
+        out: Folder of the run; it must not exist yet, or be empty.
+        net: Name of a network, or ``package.module:factory``.
+        options: Options of the network, such as ``{"width": 32}``.
+        epochs: How often every training image is seen. Give this or `minutes`.
+        minutes: Time budget of the training itself, validation included. 5 if neither is given.
+        lr: Largest learning rate; None for the one that goes with the optimiser.
+        batch: Images per step.
+        precision: ``32``, or ``bf16`` for autocast: faster on hardware that has it.
+        seed: Seed of weights, order and augmentation.
+        workers: Processes that read and augment; None to decide by device and cache.
+        class_weights: ``none``, or ``balanced``: each class's share of the loss is the same.
+        augment: Whether to augment.
+        loss: ``cross-entropy`` (mean over the step's valid units), ``cross-entropy-sum`` (their
+            sum, as in the paper), ``dice`` or ``focal``.
+        optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
+        sampling: Which units count in a step: ``whole`` images.
+        memory: What prediction may add, such as ``2 GiB``; None for whole images at once.
+    """
+
+    data: Path
+    out: Path
+    net: str = "unet"
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    epochs: int | None = None
+    minutes: float | None = None
+    lr: float | None = None
+    batch: int = 1
+    precision: Precision = "32"
+    seed: int = 0
+    workers: int | None = None
+    class_weights: ClassWeights = "none"
+    augment: bool = True
+    loss: LossName = "cross-entropy"
+    optimizer: OptimizerName = "adamw"
+    sampling: Sampling = "whole"
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", Path(self.data))
+        object.__setattr__(self, "out", Path(self.out))
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "minutes", 5.0)
+        if self.epochs is not None and self.minutes is not None:
+            raise BadConfigError(
+                f"`epochs` or `minutes` must be given, not both, got {self.epochs} and "
+                f"{self.minutes:g}; drop one"
+            )
+        self._check_choices()
+        self._check_ranges()
+
+    def _check_choices(self) -> None:
+        for key, choices in _CHOICES.items():
+            value = str(getattr(self, key))
+            if value not in choices:
+                near = get_close_matches(value, choices, n=1) or choices
+                raise BadConfigError(
+                    f"`{key}` must be one of {', '.join(choices)}, got {value!r}; "
+                    f"nearest is {near[0]!r}"
+                )
+            object.__setattr__(self, key, value)
+
+    def _check_ranges(self) -> None:
+        for key, least in {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}.items():
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise BadConfigError(
+                    f"`{key}` must be a whole number of at least {least}, got {value!r}"
+                )
+        for key in ("minutes", "lr"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise BadConfigError(f"`{key}` must be more than 0, got {value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for YAML."""
+        values = asdict(self)
+        return {
+            **values,
+            "data": str(self.data),
+            "out": str(self.out),
+            "options": dict(self.options),
+        }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "TrainConfig":
+        """Return the settings with these values.
+
+        Raises:
+            BadConfigError: For a key that is not known, or a value out of range.
+        """
+        known = [f.name for f in fields(TrainConfig)]
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"nearest is `{near[0]}`" if near else f"known are {', '.join(known)}"
+                raise BadConfigError(f"`config` has the unknown key {key!r}; {hint}")
+        missing = [key for key in ("data", "out") if values.get(key) is None]
+        if missing:
+            raise BadConfigError(f"`config` must say `{missing[0]}`, got none")
+        return TrainConfig(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML file, unchecked, to be merged with flags.
+
+    Raises:
+        BadConfigError: If the file cannot be read or is not a table of keys.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadConfigError(f"`config` must be a YAML file, got `{path}`: {error}") from error
+    if not isinstance(values, dict):
+        raise BadConfigError(f"`config` must be a table of keys, got `{path}` with {values!r}")
+    return {str(key): value for key, value in values.items()}

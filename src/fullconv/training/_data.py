@@ -1,0 +1,233 @@
+"""Images and masks as steps: reading, caching, order, batching."""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from fullconv.errors import BadDataError
+from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
+from fullconv.training._augment import Augment
+from fullconv.training._step import Group
+
+CACHE_SHARE = 0.25  # of the memory that is free: room is left for the network and other programs
+VALIDATION_IMAGES = 64  # looked at in each validation while training; the final evaluation sees all
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An image of a split, and the epoch that it is drawn in (for augmentation)."""
+
+    index: int
+    epoch: int = 0
+
+
+class ImageData(pl.LightningDataModule):
+    """The images of a data set as steps for a `Trainer`.
+
+    A batch is a list of groups ``(images (N, C, H, W) float32, masks (N, H, W))``, one for each
+    size among the images of the step. The order depends on seed and epoch alone.
+
+    Args:
+        dataset: The images and their masks.
+        survey: What `fullconv.images.survey` found in them.
+        batch: Images per step.
+        seed: Seed of order and augmentation.
+        workers: Processes that read and augment; None for none if the images fit into memory and
+            training runs on the CPU, otherwise as many as there are cores, at most 8.
+        augment: Whether to augment the training images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        survey: Survey,
+        *,
+        batch: int = 1,
+        seed: int = 0,
+        workers: int | None = None,
+        augment: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.survey = survey
+        self.batch = batch
+        self.seed = seed
+        self.workers = workers
+        self.augment = _augment(survey, seed) if augment else None
+        self._order = Order(len(dataset.splits["train"]), batch=batch, seed=seed)
+        self._train: Images | None = None
+        self._val: Images | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images into memory where they fit."""
+        del stage
+        if self._train is not None:
+            return
+        train = self.dataset.splits["train"]
+        val = spread(self.dataset.splits.get("val", ()), VALIDATION_IMAGES)
+        fits = self._bytes([*train, *val]) <= CACHE_SHARE * psutil.virtual_memory().available
+        self._train = Images(train, self.survey.classes, augment=self.augment, cached=fits)
+        self._val = Images(val, self.survey.classes, cached=fits)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the steps of an epoch."""
+        assert self._train is not None
+        return self._loader(self._train, self._order)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the validation images, one by one; no loader where there are none."""
+        assert self._val is not None
+        if not len(self._val):
+            return []
+        return [self._loader(self._val, [[Key(i)] for i in range(len(self._val))])]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far training has come."""
+        assert self.trainer is not None
+        return {"step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the step of the checkpoint."""
+        self._order.start_after(state_dict["step"])
+
+    def _loader(self, images: "Images", order: Any) -> DataLoader[Any]:
+        workers = self._num_workers(images)
+        return DataLoader(
+            images,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=stack_by_size,
+            pin_memory=self._on_gpu(),
+            persistent_workers=workers > 0,
+            multiprocessing_context=_fork() if workers else None,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _num_workers(self, images: "Images") -> int:
+        if self.workers is not None:
+            return self.workers
+        if images.cached and not self._on_gpu():
+            return 0
+        return min(8, torch.multiprocessing.cpu_count())
+
+    def _on_gpu(self) -> bool:
+        trainer = self.trainer
+        return trainer is not None and trainer.strategy.root_device.type == "cuda"
+
+    def _bytes(self, samples: Sequence[Sample]) -> int:
+        """Return the size of the decoded images and masks (two bytes per unit at most)."""
+        itemsize = np.dtype(self.survey.dtype).itemsize * self.survey.channels + 2
+        return sum(prod(self.survey.shapes[s.name]) * itemsize for s in samples)
+
+
+class Images(TorchDataset[tuple[Tensor, Tensor]]):
+    """Images with masks, read when asked for, or once and kept."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        classes: ClassTable,
+        *,
+        augment: Augment | None = None,
+        cached: bool = False,
+    ) -> None:
+        self.samples = samples
+        self.classes = classes
+        self.augment = augment
+        self.cached = cached
+        self._pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        if cached:
+            with ThreadPoolExecutor() as pool:
+                self._pairs = list(pool.map(self._read, samples))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        """Return the image ``(C, H, W)`` as float32 and its mask ``(H, W)``."""
+        pair = self._pairs[key.index] if self.cached else self._read(self.samples[key.index])
+        image = torch.from_numpy(pair[0].astype(np.float32))
+        mask = torch.from_numpy(pair[1].astype(np.int64))
+        if self.augment is None:
+            return image, mask
+        return self.augment(image, mask, epoch=key.epoch, index=key.index)
+
+    def _read(self, sample: Sample) -> tuple[NDArray[Any], NDArray[Any]]:
+        if sample.mask is None:
+            raise BadDataError(f"`{sample.image}` must have a mask to train on, got none")
+        return read_image(sample.image), read_mask(sample.mask, self.classes)
+
+
+class Order(Sampler[list[Key]]):
+    """The steps of an epoch: a permutation by seed and epoch, cut into batches.
+
+    `set_epoch` is called by the trainer; `start_after` leaves out what a resumed run has seen.
+    """
+
+    def __init__(self, size: int, *, batch: int, seed: int) -> None:
+        self.size = size
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+        self.sampler = self  # where the trainer looks for `set_epoch`
+        self._skip = 0
+
+    def __len__(self) -> int:
+        return ceil(self.size / self.batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the next permutation for this epoch."""
+        self.epoch = epoch
+
+    def start_after(self, step: int) -> None:
+        """Begin at the epoch of this step, behind what it has seen."""
+        self.epoch, self._skip = divmod(step, len(self))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        skip, self._skip = self._skip, 0
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        keys = [Key(int(index), self.epoch) for index in order]
+        for start in range(skip * self.batch, self.size, self.batch):
+            yield keys[start : start + self.batch]
+
+
+def stack_by_size(items: Sequence[tuple[Tensor, Tensor]]) -> list[Group]:
+    """Return the images of a step as one group per size, in order of first appearance."""
+    groups: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+    for image, mask in items:
+        groups.setdefault(image.shape, []).append((image, mask))
+    return [
+        (torch.stack([i for i, _ in pairs]), torch.stack([m for _, m in pairs]))
+        for pairs in groups.values()
+    ]
+
+
+def spread(items: Sequence[Sample], most: int) -> Sequence[Sample]:
+    """Return at most `most` items, evenly spread over all."""
+    if len(items) <= most:
+        return items
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def _augment(survey: Survey, seed: int) -> Augment:
+    kind = np.dtype(survey.dtype)
+    largest = float(np.iinfo(kind).max) if kind.kind in "ui" else None
+    return Augment(seed=seed, mean=survey.mean, std=survey.std, largest=largest)
+
+
+def _fork() -> Any:
+    """Return the way to start workers that shares the cached images with them, where there is."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("fork" if "fork" in methods else None)

@@ -1,0 +1,142 @@
+"""The metrics of a network over images with masks."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fullconv.errors import BadDataError
+from fullconv.images import ClassTable, Sample, read_image, read_mask
+from fullconv.scoring import AbsentRule, Confusion, Scores, majority_baseline, score
+
+METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageScore:
+    """How one image did by itself (the classes that are in it or predicted in it)."""
+
+    name: str
+    mean_iu: float
+    pixel_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The metrics over one confusion matrix of all images.
+
+    Attributes:
+        classes: The classes.
+        matrix: Counts ``(true, predicted)``.
+        images: What each image has by itself.
+    """
+
+    classes: ClassTable
+    matrix: NDArray[np.int64]
+    images: tuple[ImageScore, ...]
+
+    def scores(self, *, absent: AbsentRule = "reference") -> Scores:
+        """Return the metrics."""
+        return score(self.matrix, absent=absent)
+
+    def baseline(self) -> Scores:
+        """Return the metrics of always answering the most frequent class."""
+        return majority_baseline(self.matrix)
+
+    def to_json(self, split: str) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        scores, baseline = self.scores(), self.baseline()
+        return {
+            "split": split,
+            **{name: getattr(scores, name) for name in METRICS},
+            "iu": dict(zip(self.classes.names, scores.iu, strict=True)),
+            "confusion": self.matrix.tolist(),
+            "baseline": {name: getattr(baseline, name) for name in METRICS},
+            "images": [asdict(image) for image in self.images],
+        }
+
+    def to_csv(self) -> str:
+        """Return one row per class: name, units, accuracy, IU."""
+        scores = self.scores()
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["class", "units", "accuracy", "iu"])
+        rows = zip(self.classes.names, self.matrix.sum(1), scores.accuracy, scores.iu, strict=True)
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def evaluate(
+    net: nn.Module,
+    samples: Sequence[Sample],
+    classes: ClassTable,
+    *,
+    memory: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[Sample, NDArray[np.uint8]], None] | None = None,
+) -> Evaluation:
+    """Return the metrics of a network over images with masks, each predicted as a whole.
+
+    Args:
+        net: Raw pixels in, logits out; it is used in eval mode and left as it was.
+        samples: The images; each must have a mask.
+        classes: The classes.
+        memory: What a prediction may add, such as ``"2 GiB"``; None for the image at once.
+        progress: Called with the number of images done and of all.
+        keep: Called with each sample and its predicted labels ``(H, W)``.
+
+    Raises:
+        BadDataError: If there are no samples, or one has no mask.
+    """
+    if not samples:
+        raise BadDataError("`samples` must have at least one image with a mask, got none")
+    training = net.training
+    net.eval()
+    try:
+        rows: list[tuple[ImageScore, NDArray[np.int64]]] = []
+        for sample in samples:
+            rows.append(_one(net, sample, classes, memory, keep))
+            if progress:
+                progress(len(rows), len(samples))
+    finally:
+        net.train(training)
+    matrix = np.sum([counts for _, counts in rows], axis=0)
+    return Evaluation(classes=classes, matrix=matrix, images=tuple(image for image, _ in rows))
+
+
+def _one(
+    net: nn.Module,
+    sample: Sample,
+    classes: ClassTable,
+    memory: int | str | None,
+    keep: Callable[[Sample, NDArray[np.uint8]], None] | None,
+) -> tuple[ImageScore, NDArray[np.int64]]:
+    if sample.mask is None:
+        raise BadDataError(f"`{sample.image}` must have a mask to be scored, got none")
+    logits = _forward(net, read_image(sample.image))
+    del memory
+    labels = np.asarray(logits).argmax(0)
+    mask = read_mask(sample.mask, classes)
+    confusion = Confusion(classes.num_classes, ignore=classes.ignore)
+    confusion.update(torch.from_numpy(labels), torch.from_numpy(mask.astype(np.int64)))
+    counts = confusion.matrix()
+    scores = score(counts)
+    if keep:
+        keep(sample, labels.astype(np.uint8 if classes.num_classes < 256 else np.uint16))
+    return (
+        ImageScore(name=sample.name, mean_iu=scores.mean_iu, pixel_accuracy=scores.pixel_accuracy),
+        counts,
+    )
+
+
+def _forward(net: nn.Module, image: NDArray[Any]) -> NDArray[np.float32]:
+    device = next(net.parameters()).device
+    with torch.inference_mode():
+        x = torch.from_numpy(image.astype(np.float32)).to(device)[None]
+        return net(x.contiguous(memory_format=torch.channels_last))[0].float().cpu().numpy()

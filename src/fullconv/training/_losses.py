@@ -1,0 +1,146 @@
+"""Losses of a step, as a sum over its images divided by a weight that is known beforehand.
+
+Written so, a step may be computed image by image: each adds ``total / weight`` with the weight of
+the whole step, and the gradients add up exactly. The units labelled `ignore` never count.
+
+Shapes: ``N`` images, ``K`` classes, ``H`` and ``W`` px.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fullconv.training._config import LossName
+
+
+class Criterion(Protocol):
+    """A loss that is a sum over images."""
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum over images of logits ``(N, K, H, W)`` and targets ``(N, H, W)``."""
+        ...
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return what these targets add to the divisor of the step."""
+        ...
+
+
+class CrossEntropy(nn.Module):
+    """Cross entropy: weighted mean over the step's valid units, or their sum as in the paper."""
+
+    weights: Tensor | None
+
+    def __init__(
+        self, *, weights: Sequence[float] | None = None, ignore: int = 255, mean: bool = True
+    ) -> None:
+        super().__init__()
+        self.ignore = ignore
+        self.mean = mean
+        self.register_buffer("weights", _tensor(weights), persistent=False)
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross entropy of the valid units."""
+        return F.cross_entropy(
+            logits, targets, self.weights, ignore_index=self.ignore, reduction="sum"
+        )
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return the summed class weights of the valid units; 1 for the sum."""
+        if not self.mean:
+            return torch.zeros((), device=targets.device)
+        return _summed_weights(targets, self.weights, self.ignore)
+
+
+class Focal(nn.Module):
+    """Focal loss (Lin et al., 2017), exponent 2, by kornia: mean over the step's valid units."""
+
+    weights: Tensor | None
+
+    def __init__(self, *, weights: Sequence[float] | None = None, ignore: int = 255) -> None:
+        super().__init__()
+        self.ignore = ignore
+        self.register_buffer("weights", _tensor(weights), persistent=False)
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed focal loss of the valid units."""
+        from kornia.losses import focal_loss
+
+        return focal_loss(
+            logits, targets, None, reduction="sum", weight=self.weights, ignore_index=self.ignore
+        )
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return the summed class weights of the valid units."""
+        return _summed_weights(targets, self.weights, self.ignore)
+
+
+class Dice(nn.Module):
+    """Soft Dice loss by kornia: mean over images of the mean over the classes in their masks."""
+
+    weights: Tensor | None
+
+    def __init__(self, *, weights: Sequence[float] | None = None, ignore: int = 255) -> None:
+        super().__init__()
+        self.ignore = ignore
+        self.register_buffer("weights", _tensor(weights), persistent=False)
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the Dice loss summed over the images that have a valid unit."""
+        from kornia.losses import dice_loss
+
+        valid = (targets != self.ignore).flatten(1).any(1)
+        if not valid.any():
+            return logits.sum() * 0
+        mean = dice_loss(
+            logits[valid], targets[valid], "macro", weight=self.weights, ignore_index=self.ignore
+        )
+        return mean * valid.sum()
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return the number of images that have a valid unit."""
+        return (targets != self.ignore).flatten(1).any(1).sum().float()
+
+
+def criterion(
+    name: LossName, *, weights: Sequence[float] | None = None, ignore: int = 255
+) -> CrossEntropy | Focal | Dice:
+    """Return a loss by name.
+
+    Args:
+        name: ``cross-entropy``, ``cross-entropy-sum``, ``focal`` or ``dice``.
+        weights: One weight per class; None for 1 each.
+        ignore: Label of the units that do not count.
+    """
+    match name:
+        case "cross-entropy":
+            return CrossEntropy(weights=weights, ignore=ignore)
+        case "cross-entropy-sum":
+            return CrossEntropy(weights=weights, ignore=ignore, mean=False)
+        case "focal":
+            return Focal(weights=weights, ignore=ignore)
+        case "dice":
+            return Dice(weights=weights, ignore=ignore)
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Return class weights under which each class has the same share of the loss.
+
+    A weight is the number of all units over (number of classes × units of the class), so that the
+    weights average to 1 over the units. A class without units gets 0.
+    """
+    present = sum(count > 0 for count in counts)
+    return [sum(counts) / (present * count) if count else 0.0 for count in counts]
+
+
+def _tensor(weights: Sequence[float] | None) -> Tensor | None:
+    return None if weights is None else torch.tensor(weights, dtype=torch.float32)
+
+
+def _summed_weights(targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
+    valid = targets != ignore
+    if weights is None:
+        return valid.sum().float()
+    return weights[targets[valid]].sum()

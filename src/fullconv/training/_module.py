@@ -1,0 +1,122 @@
+"""A network with its loss, optimiser and metrics, for any Lightning `Trainer`."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import SumMetric
+
+from fullconv.scoring import Confusion, score
+from fullconv.training._config import OptimizerName
+from fullconv.training._losses import Criterion, CrossEntropy
+from fullconv.training._schedule import SCHEDULES, default_lr, optimizer
+from fullconv.training._step import Group, step_loss
+
+
+class Segmentation(pl.LightningModule):
+    """A network that learns to label whole images.
+
+    Batches are lists of groups, as `ImageData` gives them. Logs ``loss`` in training, and
+    ``val_loss``, ``pixel_accuracy``, ``mean_accuracy``, ``mean_iu`` and ``fw_iu`` in validation,
+    from one confusion matrix.
+
+    Args:
+        net: Raw pixels ``(N, C, H, W)`` in, logits ``(N, classes, H, W)`` out.
+        classes: Number of classes.
+        criterion: The loss; None for the mean cross entropy over the step's valid units.
+        ignore: Label of the units that do not count.
+        optimizer: ``adamw`` with warm-up and cosine, or the paper's ``sgd`` at a fixed rate.
+        lr: Largest learning rate; None for the one that goes with the optimiser.
+        budget_s: Seconds that training may take; the learning rate then follows the clock. None to
+            follow the trainer's steps.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: int,
+        criterion: Criterion | None = None,
+        *,
+        ignore: int = 255,
+        optimizer: OptimizerName = "adamw",
+        lr: float | None = None,
+        budget_s: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing overload)
+        self.criterion = criterion or CrossEntropy(ignore=ignore)
+        self.optimizer_name: OptimizerName = optimizer
+        summed = isinstance(self.criterion, CrossEntropy) and not self.criterion.mean
+        self.lr = lr or default_lr(optimizer, summed=summed)
+        self.budget_s = budget_s
+        self.confusion = Confusion(classes, ignore=ignore)
+        self.val_total = SumMetric()
+        self.val_weight = SumMetric()
+        self._earlier_s = 0.0
+        self._start = time.monotonic()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of a stack of images."""
+        return self.net(images)
+
+    def training_step(self, batch: Sequence[Group], batch_idx: int) -> Tensor:
+        """Return the loss over the step's valid units."""
+        del batch_idx
+        loss = step_loss(self.net, self.criterion, batch)
+        self.log("loss", loss, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Sequence[Group], batch_idx: int) -> None:
+        """Count the units of a group of images."""
+        del batch_idx
+        for images, targets in batch:
+            logits = self.net(images.contiguous(memory_format=torch.channels_last)).float()
+            self.confusion.update(logits.argmax(1), targets)
+            self.val_total.update(self.criterion.total(logits, targets.long()))
+            self.val_weight.update(self.criterion.weight(targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of all validation images, and start afresh."""
+        scores = score(self.confusion.matrix())
+        weight = self.val_weight.compute()
+        loss = self.val_total.compute() / torch.where(weight > 0, weight, 1)
+        self.log("val_loss", loss)
+        for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
+            self.log(name, getattr(scores, name), prog_bar=name == "mean_iu")
+        for metric in (self.confusion, self.val_total, self.val_weight):
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, and a schedule that follows `progress`."""
+        chosen = optimizer(self.optimizer_name, self.net, self.lr)
+        shape = SCHEDULES[self.optimizer_name]
+        schedule = LambdaLR(chosen, lambda step: shape(self.progress(step)))
+        return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def progress(self, step: int) -> float:
+        """Return how much of the training is done after `step` steps, from 0 to 1."""
+        if self.budget_s is not None:
+            return min(1.0, self.seconds() / self.budget_s)
+        return min(1.0, step / self.trainer.estimated_stepping_batches)
+
+    def seconds(self) -> float:
+        """Return the seconds spent in training so far, earlier sessions of the run included."""
+        return self._earlier_s + time.monotonic() - self._start
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the time spent, and the state of the random numbers (dropout draws from them)."""
+        checkpoint["seconds"] = self.seconds()
+        checkpoint["random"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with both."""
+        self._earlier_s = float(checkpoint["seconds"])
+        torch.set_rng_state(checkpoint["random"])
