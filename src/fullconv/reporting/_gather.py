@@ -1,0 +1,112 @@
+"""Reads a run into a `Record`. The only file of this room that knows what a run's files hold."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fullconv.errors import FullconvError
+
+from fullconv.reporting._record import (
+    Column,
+    Data,
+    Evaluation,
+    ImageScore,
+    Metrics,
+    Network,
+    Record,
+    SampleFiles,
+)
+from fullconv.runs import Recipe, Run
+
+METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
+
+
+def gather(run: Run) -> Record:
+    """Return everything that the sections may look at."""
+    recipe = run.recipe()
+    evaluated = run.evaluation_json.exists()
+    return Record(
+        path=run.path,
+        network=_network(recipe),
+        classes=recipe.table,
+        data=_data(run.data()),
+        steps=_columns(run.steps()),
+        validation=_columns(run.validation()),
+        evaluation=_evaluation(run.evaluation(), recipe.table.names) if evaluated else None,
+        predictions=run.predictions,
+        config=run.config(),
+        facts=run.about() if run.run_json.exists() else {},
+    )
+
+
+def _network(recipe: Recipe) -> Network:
+    return Network(name=recipe.name, options=recipe.options, parameters=_num_parameters(recipe))
+
+
+def _num_parameters(recipe: Recipe) -> int | None:
+    """Return how many numbers are trained; None for a network that cannot be built without data."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in recipe.build().parameters())
+    except (FullconvError, RuntimeError):
+        return None
+
+
+def _data(values: Mapping[str, Any]) -> Data:
+    survey = values["survey"]
+    samples = {
+        sample["name"]: SampleFiles(
+            image=Path(sample["image"]),
+            mask=Path(sample["mask"]) if sample["mask"] else None,
+            shape=tuple(survey["shapes"][sample["name"]][-2:]),
+        )
+        for split in values["splits"].values()
+        for sample in split
+    }
+    return Data(
+        path=values["data"],
+        splits={
+            split: tuple(sample["name"] for sample in members)
+            for split, members in values["splits"].items()
+        },
+        samples=samples,
+        counts={split: tuple(px) for split, px in survey["counts"].items()},
+        channels=survey["channels"],
+        dtype=survey["dtype"],
+    )
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    names = rows[0].keys() if rows else ()
+    return {name: np.array([_number(row[name]) for row in rows]) for name in names}
+
+
+def _evaluation(values: Mapping[str, Any], names: Iterable[str]) -> Evaluation:
+    return Evaluation(
+        split=values["split"],
+        metrics=_metrics(values),
+        baseline=_metrics(values["baseline"]),
+        iu=tuple(_number(values["iu"].get(name)) for name in names),
+        confusion=np.array(values["confusion"], dtype=np.int64),
+        images=tuple(
+            ImageScore(
+                name=image["name"],
+                mean_iu=_number(image["mean_iu"]),
+                pixel_accuracy=_number(image["pixel_accuracy"]),
+            )
+            for image in values["images"]
+        ),
+    )
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    return Metrics(**{name: _number(values[name]) for name in METRICS})
+
+
+def _number(value: Any) -> float:
+    """Return a number; NaN for what is missing, as JSON and CSV write it."""
+    return math.nan if value in (None, "") else float(value)
