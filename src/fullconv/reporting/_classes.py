@@ -32,7 +32,7 @@ def classes(record: Record) -> Section | None:
 def _row(record: Record, index: int, iu: float, accuracy: float, share: float) -> Markup:
     colour = record.classes.colours[index]
     return Markup(
-        '<tr><th scope="row">{}<span>{}</span></th><td class="wide">{}<output>{}</output></td>'
+        '<tr><th scope="row">{}<span>{}</span></th><td class="wide"><div>{}<output>{}</output></div></td>'
         "<td>{}</td><td>{}</td></tr>"
     ).format(
         swatch(colour),

@@ -20,6 +20,11 @@ NAMED = 40  # classes up to which rows and columns have room for names
 LARGEST = 8  # mistakes told in words
 RIGHT, WRONG, ABSENT = (31, 95, 168), (196, 72, 40), (238, 240, 243)
 
+WHAT_IT_IS = (
+    "Each row is a true class; its columns say what its px were predicted as, in per cent of the "
+    "row, and in px below."
+)
+
 Matrix = NDArray[np.int64]
 
 
@@ -32,10 +37,10 @@ def confusion(record: Record) -> Section | None:
     data = json.dumps({"names": names, "counts": matrix.tolist()}, separators=(",", ":"))
     body = joined(
         [
-            paragraph("Each row is a true class; its columns say what its px were predicted as.")
-            + _scale(),
+            paragraph(WHAT_IT_IS),
+            _scale(),
             draw(matrix, names),
-            paragraph("Point at a cell, or move over the matrix with the arrow keys.", "readout"),
+            paragraph("Point at a cell, tap it, or walk there with the arrow keys.", "readout"),
             _mistakes(record, matrix),
             Markup('<script type="application/json" id="counts">{}</script>').format(
                 Markup(data.replace("<", "\\u003c"))
@@ -67,8 +72,8 @@ def _scale() -> Markup:
     rows = [255 + np.sqrt(stops)[:, None] * (np.array(c) - 255) for c in (RIGHT, WRONG)]
     keys = [
         Markup("<span>{}{}</span>").format(
-            joined(swatch(tuple(int(v) for v in colour)) for colour in pair),
-            words.percent(stop),
+            joined(swatch(colour.round().astype(int).tolist()) for colour in pair),
+            f"{100 * stop:g} %",
         )
         for stop, *pair in zip(stops, *rows, strict=True)
     ]
@@ -89,16 +94,16 @@ def _table(matrix: Matrix, names: tuple[str, ...]) -> Markup:
     )
     look = "upright" if len(names) > 4 else "level"
     return Markup(
-        '<table class="matrix {}" data-matrix><thead><tr><th>true ↓ predicted →</th>{}</tr></thead>'
+        '<table class="matrix {}" data-matrix tabindex="0"><thead><tr><th>true ↓ predicted →</th>{}</tr></thead>'
         "<tbody>{}</tbody></table>"
     ).format(look, head, rows)
 
 
 def _cell(share: float, px: int, colour: NDArray[np.uint8]) -> Markup:
     ink = "#fff" if float(colour.mean()) < 160 else "var(--ink)"
-    text = words.percent(share).removesuffix("\u202f%").replace(" ", "") if px else ""
+    text = words.percent(share).removesuffix(" %") if px else ""
     return Markup('<td style="background:{};color:{}">{}<small>{}</small></td>').format(
-        css(tuple(int(v) for v in colour)), ink, text, words.brief(px) if px else ""
+        css(colour.tolist()), ink, text, words.brief(px) if px else ""
     )
 
 

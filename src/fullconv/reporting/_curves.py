@@ -53,8 +53,9 @@ def curves(record: Record) -> Section | None:
             *(_score_chart(scores, record, across) for across in horizontals),
         ]
     )
-    body = joined([_legend(record), Markup('<div class="charts">{}</div>').format(charts)])
-    body += _readings(training, scores, validation) + _notes(record, lost)
+    grid = Markup('<div class="charts">{}</div>').format(charts)
+    readings = _readings(training, scores, validation)
+    body = joined([_legend(record), readings, grid, _notes(record, lost)])
     return Section(anchor="curves", title="Learning curves", body=body)
 
 
@@ -169,8 +170,8 @@ def _readings(training: Log, scores: Log, validation: Log) -> Markup:
     data = Markup(json.dumps(rows, separators=(",", ":")))
     return Markup(
         '<script type="application/json" id="readings">{}</script>'
-        '<p class="readout" id="reading" aria-live="off">&nbsp;</p>'
-    ).format(data)
+        '<p class="readout" id="reading">{}</p>'
+    ).format(data, "Point at a chart to read that moment off all of them.")
 
 
 def _known_at(steps: Column, log: Log, column: str) -> Column:
@@ -183,8 +184,10 @@ def _notes(record: Record, lost: int) -> Markup:
     notes = list[str]()
     if lost:
         notes.append(f"At {words.plural(lost, 'step')} the loss was not a number; not drawn.")
-    if not record.data.splits.get("val"):
-        notes.append("There is no validation split, so nothing was measured while training.")
-    elif not len(record.validation.get("step", ())):
-        notes.append("Training ended before the first validation.")
+    if not len(record.validation.get("step", ())):
+        notes.append(
+            "Training ended before the first validation."
+            if record.data.splits.get("val")
+            else "There is no validation split, so nothing was measured while training."
+        )
     return joined(paragraph(note) for note in notes)

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-
-from fullconv.errors import FullconvError
 
 from fullconv.reporting._record import (
     Column,
@@ -20,7 +17,7 @@ from fullconv.reporting._record import (
     Record,
     SampleFiles,
 )
-from fullconv.runs import Recipe, Run
+from fullconv.runs import Run
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 
@@ -28,10 +25,13 @@ METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 def gather(run: Run) -> Record:
     """Return everything that the sections may look at."""
     recipe = run.recipe()
+    facts = run.about() if run.run_json.exists() else {}
     evaluated = run.evaluation_json.exists()
     return Record(
         path=run.path,
-        network=_network(recipe),
+        network=Network(
+            name=recipe.name, options=recipe.options, parameters=facts.get("parameters")
+        ),
         classes=recipe.table,
         data=_data(run.data()),
         steps=_columns(run.steps()),
@@ -39,21 +39,8 @@ def gather(run: Run) -> Record:
         evaluation=_evaluation(run.evaluation(), recipe.table.names) if evaluated else None,
         predictions=run.predictions,
         config=run.config(),
-        facts=run.about() if run.run_json.exists() else {},
+        facts=facts,
     )
-
-
-def _network(recipe: Recipe) -> Network:
-    return Network(name=recipe.name, options=recipe.options, parameters=_num_parameters(recipe))
-
-
-def _num_parameters(recipe: Recipe) -> int | None:
-    """Return how many numbers are trained; None for a network that cannot be built without data."""
-    try:
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in recipe.build().parameters())
-    except (FullconvError, RuntimeError):
-        return None
 
 
 def _data(values: Mapping[str, Any]) -> Data:

@@ -37,7 +37,7 @@ def label_picture(labels: NDArray[np.integer], classes: ClassTable) -> Markup:
 
 def error_picture(wrong: NDArray[np.bool_]) -> Markup:
     """Return a picture that is red where `wrong` and transparent elsewhere."""
-    return _flat(wrong, np.array([(0, 0, 0, 0), ERROR], np.uint8))
+    return _flat(wrong.astype(np.uint8), np.array([(0, 0, 0, 0), ERROR], np.uint8))
 
 
 def png(rgb: NDArray[np.uint8]) -> Markup:
@@ -45,7 +45,7 @@ def png(rgb: NDArray[np.uint8]) -> Markup:
     return _address(_encoded(Image.fromarray(rgb), "PNG", optimize=True), "PNG")
 
 
-def _flat(indices: NDArray[np.generic], rgba: NDArray[np.uint8]) -> Markup:
+def _flat(indices: NDArray[np.integer], rgba: NDArray[np.uint8]) -> Markup:
     if len(rgba) <= 256:
         picture = Image.fromarray(indices.astype(np.uint8))
         picture.putpalette(rgba.tobytes(), "RGBA")
@@ -59,8 +59,8 @@ def _fitted(picture: Image.Image, how: Image.Resampling, kind: str, **options: o
     side = min(SIDE, max(picture.size))
     while True:
         scale = side / max(picture.size)
-        size = tuple(max(1, round(length * scale)) for length in picture.size)
-        data = _encoded(picture.resize(size, how), kind, **options)
+        width, height = (max(1, round(length * scale)) for length in picture.size)
+        data = _encoded(picture.resize((width, height), how), kind, **options)
         if len(data) <= BYTES or side < SHARP:
             return _address(data, kind)
         side = side * 4 // 5

@@ -90,7 +90,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Which network was trained; `parameters` is None where they could not be counted."""
+    """Which network was trained; `parameters` is None where nobody counted them."""
 
     name: str
     options: Mapping[str, Any]

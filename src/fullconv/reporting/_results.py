@@ -24,7 +24,7 @@ def title(record: Record) -> str:
 def summary(record: Record) -> str:
     """Return the run in one sentence: network, time, data, result, baseline."""
     reached = _reached(record, record.evaluation) if record.evaluation else _not_evaluated(record)
-    return f"{_subject(record)}, trained for {_trained(record)}, {reached}"
+    return words.unbroken(f"{_subject(record)}, trained for {_trained(record)}, {reached}")
 
 
 def _subject(record: Record) -> str:
@@ -35,8 +35,8 @@ def _subject(record: Record) -> str:
 
 
 def _trained(record: Record) -> str:
-    seconds = record.steps.get("seconds", ())
-    time = words.duration(seconds[-1]) if len(seconds) else "no step"
+    seconds = record.steps.get("seconds")
+    time = words.duration(0.0 if seconds is None else float(seconds[-1]))
     names = record.data.splits["train"]
     shapes = [record.data.samples[name].shape for name in names]
     whole = "whole " if record.config.get("sampling", "whole") == "whole" else ""
@@ -61,7 +61,8 @@ def _not_evaluated(record: Record) -> str:
     held_out = [split for split in ("val", "test") if record.data.splits.get(split)]
     if not held_out:
         return "was not evaluated: every image was used for training."
-    return "was not evaluated on held-out images: the run ended before that."
+    how = "was interrupted" if record.facts.get("interrupted") else "ended"
+    return f"was not evaluated on held-out images: the run {how} before that."
 
 
 def results(record: Record) -> Section | None:

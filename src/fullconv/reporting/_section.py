@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-Colour = tuple[int, int, int]
+Colour = Sequence[int]  # red, green, blue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

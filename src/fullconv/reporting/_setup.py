@@ -10,7 +10,7 @@ from fullconv.reporting import _words as words
 from fullconv.reporting._record import Record
 from fullconv.reporting._section import Section, facts, joined, swatch
 
-NAMED = 24  # classes up to which all are named here
+NAMED = 12  # classes up to which all are named here
 
 
 def subject(record: Record) -> Section:
@@ -73,7 +73,7 @@ def setup(record: Record) -> Section:
     text = yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True)
     known = {key: value for key, value in record.facts.items() if key != "command"}
     tables = joined(_group(name, value) for name, value in known.items() if _is_group(value))
-    single = [(_label(key), str(value)) for key, value in known.items() if not _is_group(value)]
+    single = [_fact(key, value) for key, value in known.items() if not _is_group(value)]
     body = joined(
         [
             Markup("<h3>Command</h3><pre>{}</pre>").format(record.facts.get("command", words.NONE)),
@@ -90,9 +90,16 @@ def _is_group(value: object) -> bool:
 
 
 def _group(name: str, values: Mapping[str, Any]) -> Markup:
-    rows = [(key, str(value)) for key, value in values.items()]
-    return Markup("<h3>{}</h3>{}").format(_label(name), facts(rows))
+    rows = [_fact(key, value) for key, value in values.items()]
+    return Markup("<h3>{}</h3>{}").format(name.capitalize(), facts(rows))
 
 
-def _label(key: str) -> str:
-    return key.replace("_", " ").capitalize()
+def _fact(key: str, value: object) -> tuple[str, str]:
+    """Return a name and a value as people write them; units end the names of numbers."""
+    if isinstance(value, bool):
+        return key, "yes" if value else "no"
+    if isinstance(value, int) and key.endswith("_bytes"):
+        return key.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
+    if isinstance(value, int | float):
+        return key, words.count(value) if isinstance(value, int) else f"{value:g}"
+    return key, str(value)

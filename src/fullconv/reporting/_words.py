@@ -1,9 +1,10 @@
 """Numbers as people read them.
 
-A thin space stands between a number and its unit; ``—`` stands for a number that does not exist.
+``—`` stands for a number that does not exist.
 """
 
 import math
+import re
 from collections.abc import Collection
 
 NONE = "—"
@@ -111,6 +112,16 @@ def sizes(shapes: Collection[tuple[int, ...]]) -> str:
         return "unknown size"
     first, last = (" × ".join(map(str, shape)) for shape in (ordered[0], ordered[-1]))
     return f"{first} px" if len(ordered) == 1 else f"{first} to {last} px"
+
+
+def unbroken(text: str) -> str:
+    """Return a sentence whose numbers stay on one line with their units.
+
+    Examples:
+        >>> unbroken("in 3.1 minutes, 966 × 1296 px, 0.5 M parameters").replace(chr(0xA0), "_")
+        'in 3.1_minutes, 966_×_1296_px, 0.5_M parameters'
+    """
+    return re.sub(r"(?<=\d) (?=\S)|(?<=×) ", "\u00a0", text)
 
 
 def listing(words: Collection[str]) -> str:

@@ -98,6 +98,8 @@ function setUpCharts() {
   const data = document.getElementById("readings");
   if (!data) return;
   const rows = JSON.parse(data.textContent);
+  const reading = document.getElementById("reading");
+  const idle = reading.innerHTML;
   const plots = [...document.querySelectorAll(".plot")].map((plot) => {
     const cursor = plot.appendChild(Object.assign(document.createElement("i"), { className: "cursor", hidden: true }));
     return { plot, cursor, column: MOMENT[plot.dataset.column], high: Number(plot.dataset.high) };
@@ -107,7 +109,7 @@ function setUpCharts() {
       cursor.hidden = row === null;
       if (row) cursor.style.left = `${(100 * row[column]) / high}%`;
     }
-    document.getElementById("reading").innerHTML = row ? describe(row) : "&nbsp;";
+    reading.innerHTML = row ? describe(row) : idle;
   };
   for (const { plot, column, high } of plots) {
     plot.addEventListener("pointermove", (event) => {
@@ -141,11 +143,14 @@ function setUpMatrix() {
   const show = (i, j) => {
     cell = [clamp(i, 0, last), clamp(j, 0, last)];
     readout.replaceChildren(...sentence(table, ...cell));
+    mark(matrix, ...cell);
   };
-  matrix.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const place = matrix.tagName === "IMG" ? placeInPicture(matrix, last + 1, event) : placeInTable(event);
     if (place) show(...place);
-  });
+  };
+  matrix.addEventListener("pointermove", point);
+  matrix.addEventListener("pointerdown", point);
   matrix.addEventListener("keydown", (event) => {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
     const move = moves[event.key];
@@ -159,6 +164,11 @@ function placeInPicture(picture, num, event) {
   const box = picture.getBoundingClientRect();
   return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width]
     .map((share) => Math.floor(share * num));
+}
+
+function mark(matrix, i, j) {
+  matrix.querySelector(".here")?.classList.remove("here");
+  matrix.tBodies?.[0].rows[i].cells[j + 1].classList.add("here");
 }
 
 function placeInTable(event) {
