@@ -27,7 +27,7 @@ def atomic(path: Path) -> Generator[Path]:
         ['b.txt']
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem[:100]}-{uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".fullconv-{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

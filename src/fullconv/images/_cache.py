@@ -14,7 +14,8 @@ from typing import Any
 
 from fullconv.errors import BadOutputError
 from fullconv.images._atomic import atomic
-from fullconv.images._facts import ImageFacts, MaskFacts
+from fullconv.images._facts import ImageFacts, MaskFacts, signature
+from fullconv.images._faults import BrokenRuleError
 from fullconv.images._rules import Facts
 
 VERSION = 1
@@ -28,7 +29,7 @@ def load(root: Path) -> Facts:
             return Facts(images={}, masks={})
         images = {Path(path): _image(entry) for path, entry in _unchanged(content["images"])}
         masks = {Path(path): _mask(entry) for path, entry in _unchanged(content["masks"])}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return Facts(images={}, masks={})
     return Facts(images=images, masks=masks)
 
@@ -38,12 +39,12 @@ def save(root: Path, facts: Facts) -> None:
     try:
         content = {
             "version": VERSION,
-            "images": {str(p): [*_signature(p), asdict(f)] for p, f in facts.images.items()},
-            "masks": {str(p): [*_signature(p), asdict(f)] for p, f in facts.masks.items()},
+            "images": {str(p): asdict(f) for p, f in facts.images.items()},
+            "masks": {str(p): asdict(f) for p, f in facts.masks.items()},
         }
         with atomic(_file(root)) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
-    except (OSError, BadOutputError):
+    except (OSError, RuntimeError, BadOutputError):
         return
 
 
@@ -53,21 +54,20 @@ def _file(root: Path) -> Path:
     return folder / "fullconv" / f"survey-{name}.json"
 
 
-def _signature(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _unchanged(entries: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, entry) for path, entry in entries.items() if _still_holds(path, entry)]
 
 
-def _unchanged(entries: dict[str, list[Any]]) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (path, facts)
-        for path, (size, mtime_ns, facts) in entries.items()
-        if Path(path).is_file() and _signature(Path(path)) == [size, mtime_ns]
-    ]
+def _still_holds(path: str, entry: dict[str, Any]) -> bool:
+    try:
+        return list(signature(Path(path))) == entry["signature"]
+    except BrokenRuleError:  # gone since
+        return False
 
 
 def _image(entry: dict[str, Any]) -> ImageFacts:
     return ImageFacts(
+        signature=tuple(entry["signature"]),
         shape=tuple(entry["shape"]),
         turned=entry["turned"],
         channels=entry["channels"],
@@ -80,6 +80,7 @@ def _image(entry: dict[str, Any]) -> ImageFacts:
 def _mask(entry: dict[str, Any]) -> MaskFacts:
     counts = {int(code): int(px) for code, px in entry["counts"].items()}
     return MaskFacts(
+        signature=tuple(entry["signature"]),
         shape=tuple(entry["shape"]),
         turned=entry["turned"],
         by_colour=entry["by_colour"],

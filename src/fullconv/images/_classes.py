@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fullconv.errors import BadDataError
 
@@ -136,13 +135,6 @@ class ClassTable:
         """Return colour in an RGB mask → position, ignored colours → `ignore`."""
         ignored = dict.fromkeys(self.ignored_colours, self.ignore)
         return ignored | {colour: place for place, colour in enumerate(self.colours)}
-
-    def palette(self) -> npt.NDArray[np.uint8]:
-        """Return the colour of each in-memory label 0 … 255 as (256, 3); ignored is white."""
-        colours = np.full((256, 3), 255, dtype=np.uint8)
-        shown = self.colours[:256]
-        colours[: len(shown)] = np.array(shown, dtype=np.uint8).reshape(-1, 3)
-        return colours
 
 
 def ignore_for(num_classes: int) -> int:

@@ -6,7 +6,7 @@ Three layouts are understood. Images and masks are matched by stem (by path, in 
 - a folder with ``train/`` and, if there, ``val/`` and ``test/``, each with ``images/`` and
   ``masks/``; or ``images/`` and ``masks/`` with those folders inside
 - a CSV file with the columns ``image``, ``mask`` and, if wanted, ``split`` (train, val or test);
-  paths are relative to it
+  paths are relative to it; rows without a split are for training
 
 Beside them, ``classes.csv`` or ``classes.yaml`` says what the masks' indices mean.
 
@@ -82,7 +82,7 @@ def open_dataset(data: Path, *, training: bool = True) -> Dataset:
     Args:
         data: A folder or a ``.csv`` file; the layouts are at the top of this module.
         training: False for data that are only evaluated: nothing is split, ``train`` may be
-            missing, one image is enough. What the data do not assign to a split is ``test``.
+            missing, one image is enough. Where the data make no split, all of it is ``test``.
 
     Raises:
         BadDataError: If there is no such layout, nothing in it, or one image only when two are
@@ -90,28 +90,34 @@ def open_dataset(data: Path, *, training: bool = True) -> Dataset:
     """
     from fullconv.images._layouts import find_pairs
 
-    root, pairs, faults = find_pairs(Path(data))
-    given = {split: pairs[split] for split in SPLITS if pairs.get(split)}
-    unassigned = pairs.get("", ())
+    root, found, faults = find_pairs(Path(data))
+    home = "train" if training or found.keys() - {""} else "test"
+    splits = {s: (*found.get(s, ()), *(found.get("", ()) if s == home else ())) for s in SPLITS}
     classes = _class_table(root)
-    if not training:
-        rest = {"test": (*given.get("test", ()), *unassigned)} if unassigned else {}
-        return Dataset(root=root, splits=given | rest, classes=classes, faults=faults)
-    train = (*given.get("train", ()), *unassigned)
-    if not train and not faults:
-        raise BadDataError(f"`data` must have images to train on, got only {', '.join(given)}")
-    if "val" in given:
-        splits = given | {"train": train}
-        return Dataset(root=root, splits=splits, classes=classes, faults=faults)
-    if len(train) == 1 and not faults:
+    makes_split = training and not splits["val"]
+    if training and not faults:
+        _refuse_too_few(splits)
+    if makes_split and len(splits["train"]) > 1:
+        kept, held = split_by_name(splits["train"], lambda sample: sample.name)
+        splits |= {"train": tuple(kept), "val": tuple(held)}
+    return Dataset(
+        root=root,
+        splits={split: samples for split, samples in splits.items() if samples},
+        classes=classes,
+        split_by_name=makes_split,
+        faults=faults,
+    )
+
+
+def _refuse_too_few(splits: Mapping[str, tuple[Sample, ...]]) -> None:
+    if not splits["train"]:
+        given = " and ".join(split for split, samples in splits.items() if samples)
+        raise BadDataError(f"`data` must have images to train on, got only {given}; add train/")
+    if len(splits["train"]) == 1 and not splits["val"]:
         raise BadDataError(
             "`data` must hold at least 2 images, one to train on and one to validate on, got 1 "
-            f"({train[0].image}); cut it in two, or give another in val/"
+            f"({splits['train'][0].image}); cut it in two, or add another, for example in val/"
         )
-    kept, held = split_by_name(train, lambda s: s.name) if len(train) > 1 else (train, ())
-    splits = {"train": tuple(kept), "val": tuple(held)}
-    splits |= {"test": given["test"]} if "test" in given else {}
-    return Dataset(root=root, splits=splits, classes=classes, split_by_name=True, faults=faults)
 
 
 def _class_table(root: Path) -> ClassTable | None:

@@ -15,11 +15,17 @@ CHUNK_PX = 2**20
 # More different values than any class table: the file is a photograph, not a mask.
 MAX_CODES = 65536
 
+Signature = tuple[int, int]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFacts:
-    """One image: its size, type and, per channel, mean and mean square deviation from it."""
+    """One image: its size, type and, per channel, mean and mean square deviation from it.
 
+    `signature` is the file's size and time of change; it tells whether the facts still hold.
+    """
+
+    signature: Signature
     shape: tuple[int, ...]
     turned: bool
     channels: int
@@ -32,18 +38,30 @@ class ImageFacts:
 class MaskFacts:
     """One mask: its size, and how many pixels have each index, or each colour as 0xrrggbb."""
 
+    signature: Signature
     shape: tuple[int, ...]
     turned: bool
     by_colour: bool
     counts: dict[int, int]
 
 
+def signature(path: Path) -> Signature:
+    """Return what changes when a file changes: its size in bytes and its time of change in ns."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BrokenRuleError(f"cannot be opened ({error.strerror})") from error
+    return status.st_size, status.st_mtime_ns
+
+
 def image_facts(path: Path) -> ImageFacts:
     """Return the facts of an image file."""
+    before = signature(path)
     found = image_of(path)
     image = found.pixels
     moments = [_moments(channel) for channel in image]
     return ImageFacts(
+        signature=before,
         shape=image.shape[1:],
         turned=found.turned,
         channels=image.shape[0],
@@ -55,6 +73,7 @@ def image_facts(path: Path) -> ImageFacts:
 
 def mask_facts(path: Path) -> MaskFacts:
     """Return the facts of a mask file."""
+    before = signature(path)
     found = codes_of(path)
     codes = found.pixels
     by_colour = codes.ndim == 3
@@ -65,7 +84,13 @@ def mask_facts(path: Path) -> MaskFacts:
             counts[value] = counts.get(value, 0) + count
         if len(counts) > MAX_CODES:
             raise BrokenRuleError(f"holds more than {MAX_CODES} different values: not a mask")
-    return MaskFacts(shape=codes.shape[:2], turned=found.turned, by_colour=by_colour, counts=counts)
+    return MaskFacts(
+        signature=before,
+        shape=codes.shape[:2],
+        turned=found.turned,
+        by_colour=by_colour,
+        counts=counts,
+    )
 
 
 def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:

@@ -7,18 +7,20 @@
 - A file is refused before it is decoded if it would fill the memory; `check_size` has the rule.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import BadDataError
-from fullconv.images import _pillow, _tiff
 from fullconv.images._faults import BrokenRuleError, bad_file
-from fullconv.images._stored import Stored
+from fullconv.images._pillow import BMP, JPEG, PNG
+from fullconv.images._stored import Format, Stored, check_size
+from fullconv.images._tiff import TIFF
 
 T = TypeVar("T")
 
@@ -26,20 +28,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 IMAGE_DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 
-class Reader(Protocol):
-    """Reads one format."""
-
-    def __call__(self, path: Path, *, mask: bool) -> Stored:
-        """Return the pixels of a file; as a viewer shows them, or as a mask's own numbers."""
-        ...
-
-
-READERS: tuple[tuple[bytes, Reader], ...] = (
-    (_pillow.PNG, _pillow.read_png),
-    (_pillow.JPEG, _pillow.read_jpeg),
-    (_pillow.BMP, _pillow.read_bmp),
-    *((magic, _tiff.read_tiff) for magic in _tiff.MAGIC),
-)
+FORMATS = (PNG, JPEG, BMP, TIFF)
 
 
 def read_image(path: Path) -> npt.NDArray[Any]:
@@ -69,11 +58,27 @@ def image_of(path: Path) -> Stored:
 
 def stored(path: Path, *, mask: bool) -> Stored:
     """Return the pixels of a file; raise `BrokenRuleError` whatever the decoder stumbles over."""
-    reader = _reader(path)
-    if mask and reader is _pillow.read_jpeg:
+    file_format = _format(path)
+    if mask and file_format.lossy:
         raise BrokenRuleError("a mask must not be JPEG, which changes indices; save it as PNG")
+    with _refusing_damage():
+        header = file_format.header(path)
+        if not header.width * header.height:
+            raise BrokenRuleError("holds no pixel")
+        check_size(header, path.stat().st_size, mask=mask)
+        return file_format.decode(path, mask=mask)
+
+
+def decoded_bytes(path: Path) -> int:
+    """Return the size of a file in memory, by its header alone."""
+    with _refusing_damage():
+        return _format(path).header(path).decoded_bytes
+
+
+@contextmanager
+def _refusing_damage() -> Generator[None]:
     try:
-        return reader(path, mask=mask)
+        yield
     except BrokenRuleError:
         raise
     except MemoryError as error:
@@ -82,7 +87,7 @@ def stored(path: Path, *, mask: bool) -> Stored:
         raise BrokenRuleError(f"cannot be decoded, perhaps truncated ({error})") from error
 
 
-def _reader(path: Path) -> Reader:
+def _format(path: Path) -> Format:
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -90,9 +95,9 @@ def _reader(path: Path) -> Reader:
         raise BrokenRuleError(f"cannot be opened ({error.strerror})") from error
     if not head:
         raise BrokenRuleError("is empty (0 bytes)")
-    for magic, reader in READERS:
-        if head.startswith(magic):
-            return reader
+    for file_format in FORMATS:
+        if head.startswith(file_format.magics):
+            return file_format
     raise BrokenRuleError("is not an image that can be read: PNG, JPEG, BMP or TIFF")
 
 
@@ -117,7 +122,8 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise bad_file(path, "does not exist")
         if not inside:
-            raise bad_file(path, f"holds no image ({' '.join(SUFFIXES)})")
+            hint = "; take its images/" if (path / "images").is_dir() else ""
+            raise bad_file(path, f"holds no image ({' '.join(SUFFIXES)}){hint}")
         found += inside
     found = list(dict.fromkeys(found))
     first: dict[str, Path] = {}

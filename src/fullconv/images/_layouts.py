@@ -41,12 +41,14 @@ Found = tuple[Path, dict[str, tuple[Sample, ...]], tuple[Fault, ...]]
 
 def find_pairs(data: Path) -> Found:
     """Return the root of a data set, its samples by split, and what fits no pair."""
-    if data.is_file():
-        root, (pairs, faults) = data.parent, _csv_pairs(data)
-    elif data.is_dir():
-        root, (pairs, faults) = data, _folder_pairs(data)
-    else:
+    if not data.exists():
         raise BadDataError(f"{LAYOUT}; {data} does not exist")
+    try:
+        is_folder = data.is_dir()
+        pairs, faults = _folder_pairs(data) if is_folder else _csv_pairs(data)
+    except OSError as error:
+        raise bad_file(data, f"cannot be read ({error.strerror})") from error
+    root = data if is_folder else data.parent
     if not pairs and not faults:
         raise BadDataError(f"`data` must hold images ({' '.join(SUFFIXES)}), got none in {data}")
     return root, _named(pairs, root), tuple(faults)
@@ -64,13 +66,18 @@ def _folder_pairs(root: Path) -> tuple[list[Pair], list[Fault]]:
 
 def _folders(root: Path) -> list[tuple[str, Path, Path]]:
     """Return (split, images, masks) for each split of a folder."""
+    outside = _split_folders(root)
     if (root / "images").is_dir() and (root / "masks").is_dir():
-        inside = _split_folders(root / "images")
-        if not inside:
-            return [("", root / "images", root / "masks")]
+        if outside:
+            both = f"images/ and {next(iter(outside.values()))}/"
+            raise BadDataError(f"{LAYOUT}; {root} holds both {both}; remove one")
+        inside = _split_folders(root / "images") or {"": ""}
         return [(s, root / "images" / f, root / "masks" / f) for s, f in inside.items()]
-    if inside := _split_folders(root):
-        return [(s, root / f / "images", root / f / "masks") for s, f in inside.items()]
+    for name in outside.values():
+        if not (root / name / "images").is_dir() or not (root / name / "masks").is_dir():
+            raise BadDataError(f"{LAYOUT}; {_what_is_there(root / name)}")
+    if outside:
+        return [(s, root / f / "images", root / f / "masks") for s, f in outside.items()]
     raise BadDataError(f"{LAYOUT}; {_what_is_there(root)}")
 
 

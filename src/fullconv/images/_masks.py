@@ -65,10 +65,13 @@ def positions(codes: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[Any]:
         table = np.zeros(256, dtype=classes.dtype)
         table[used] = [known[int(code)] for code in used]
         return table[codes]
-    used, places = np.unique(codes, return_inverse=True)
-    refuse_unknown(used.tolist(), classes, by_colour=by_colour)
-    table = np.array([known[int(code)] for code in used], dtype=classes.dtype)
-    return table[places.reshape(codes.shape)]
+    keys = np.array(sorted(known), dtype=np.int64)
+    places = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
+    unknown = keys[places] != codes
+    if unknown.any():
+        refuse_unknown(np.unique(codes[unknown]).tolist(), classes, by_colour=by_colour)
+    table = np.array([known[int(key)] for key in keys], dtype=classes.dtype)
+    return table[places]
 
 
 def known_codes(classes: ClassTable, *, by_colour: bool) -> dict[int, int]:

@@ -11,9 +11,13 @@ from fullconv.images._facts import ImageFacts, MaskFacts
 from fullconv.images._faults import BrokenRuleError, Fault
 from fullconv.images._masks import known_codes, refuse_unknown
 
-# Without a class table, every index found is a class. More than this, with gaps between them, come
-# from masks that were resized with interpolation, or that number objects instead of classes.
-MAX_FOUND = 64
+# Without a class table, every index found is a class, up to so many; the longest published lists
+# have 182. With gaps between the indices, fewer: they come from masks that were resized with
+# interpolation, or that number objects instead of classes.
+MAX_FOUND = 200
+MAX_FOUND_WITH_GAPS = 64
+# Indices that lie ten times farther apart than need be are grey levels (0, 128, 255).
+GREY_LEVEL_STEP = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +50,7 @@ def faults_in(dataset: Dataset, facts: Facts, classes: ClassTable) -> list[Fault
     faults += _minority(facts, lambda image: f"type {image.dtype}")
     if dataset.classes is None:
         faults += [
-            Fault(path=path, rule="mask in colours without a class table; add classes.csv")
+            Fault(path=path, rule=_colours_without_table(mask))
             for path, mask in facts.masks.items()
             if mask.by_colour
         ]
@@ -61,27 +65,48 @@ def faults_in(dataset: Dataset, facts: Facts, classes: ClassTable) -> list[Fault
 
 def general_fault(dataset: Dataset, facts: Facts, classes: ClassTable) -> str | None:
     """Return what is wrong with the data as a whole, if every file in itself is sound."""
-    contiguous = classes.indices == tuple(range(classes.num_classes))
-    if dataset.classes is None and classes.num_classes > MAX_FOUND and not contiguous:
-        return (
-            f"masks hold {classes.num_classes} different indices; without a class table at most "
-            f"{MAX_FOUND} are taken for classes, unless they are 0, 1, 2 … without gaps. Were they "
-            "resized with interpolation, or do they number objects? If not, add classes.csv"
-        )
+    if dataset.classes is None and (problem := _not_classes(facts, classes)):
+        return problem
     if "train" not in dataset.splits:
         return None
-    counts, ignored = count(dataset.splits["train"], facts, classes)
+    counts, _ = count(dataset.splits["train"], facts, classes)
     present = [name for name, px in zip(classes.names, counts, strict=True) if px]
     if len(present) >= 2:
         return None
     got = f"one class only ({present[0]})" if present else "no class at all"
-    hint = (
-        f"; {ignored:,} px are 255, which is read as ignored: if it is a class, add classes.csv "
-        "with the lines `index,name`, `0,background`, `255,NAME`"
-        if ignored and not classes.ignored
-        else ""
-    )
+    hint = f"; {_hint_255(classes.indices)}" if _px_of_255(facts, classes) else ""
     return f"masks of the training images must hold at least 2 classes, got {got}{hint}"
+
+
+def _not_classes(facts: Facts, classes: ClassTable) -> str | None:
+    """Return why the indices that were found in the masks cannot be taken for classes."""
+    indices = classes.indices
+    if not indices:
+        return None
+    with_gaps = indices[-1] - indices[0] >= len(indices)
+    if len(indices) > MAX_FOUND or (with_gaps and len(indices) > MAX_FOUND_WITH_GAPS):
+        return (
+            f"masks hold {len(indices)} different indices, too many for classes without a class "
+            "table. Were they resized with interpolation, or do they number objects? "
+            "If not, add classes.csv"
+        )
+    apart = indices[-1] >= GREY_LEVEL_STEP * max(1, len(indices) - 1)
+    if len(indices) > 1 and apart and _px_of_255(facts, classes):
+        found = ", ".join(map(str, indices))
+        return f"masks hold {found} and 255, which look like grey levels; {_hint_255(indices)}"
+    return None
+
+
+def _px_of_255(facts: Facts, classes: ClassTable) -> int:
+    if IGNORE_8_BIT in (*classes.indices, *classes.ignored):
+        return 0
+    masks = (mask for mask in facts.masks.values() if not mask.by_colour)
+    return sum(mask.counts.get(IGNORE_8_BIT, 0) for mask in masks)
+
+
+def _hint_255(indices: tuple[int, ...]) -> str:
+    lines = ", ".join(f"`{index},NAME`" for index in (*indices, IGNORE_8_BIT))
+    return f"255 is read as ignored: if it is a class, add classes.csv with `index,name`, {lines}"
 
 
 def count(
@@ -100,9 +125,19 @@ def _sizes_differ(sample: Sample, image: ImageFacts, mask: MaskFacts) -> list[Fa
     if image.shape == mask.shape or sample.mask is None:
         return []
     turned = image.shape == mask.shape[::-1] and image.turned != mask.turned
-    hint = "; one of them is turned by its orientation tag" if turned else ""
+    hint = "; the orientation tag turns only one of them: give both the same" if turned else ""
     rule = f"must be as large as its image, {_size(image.shape)} px, got {_size(mask.shape)}{hint}"
     return [Fault(path=sample.mask, rule=rule)]
+
+
+def _colours_without_table(mask: MaskFacts) -> str:
+    grey = all(code == (code & 255) * 0x010101 for code in mask.counts)
+    remedy = (
+        "its three channels are equal, so save it with one channel"
+        if grey
+        else "add classes.csv with the columns name, index, colour"
+    )
+    return f"RGB mask without a class table; {remedy}"
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,14 +1,20 @@
 """Reading every file of a data set once: what is in it, and everything that is wrong with it.
 
-Files are read in threads: decoders and NumPy let go of the interpreter's lock. What was learnt of
-a file is cached until its size or time of change differs.
+Files are read in threads: decoders and NumPy let go of the interpreter's lock (two threads took half
+the time of one; two processes took longer, for their start). Large files are read one at a time, so
+that their memory does not add up. What was learnt of a file is cached until its size or time of
+change differs.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from os import cpu_count
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +25,12 @@ from fullconv.images._classes import ClassTable
 from fullconv.images._dataset import Dataset, Sample
 from fullconv.images._facts import ImageFacts, image_facts, mask_facts
 from fullconv.images._faults import BrokenRuleError, Fault, bad_data
+from fullconv.images._files import decoded_bytes
 from fullconv.images._rules import Facts
+
+T = TypeVar("T")
+
+LARGE_BYTES = 2**27
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,10 +102,10 @@ def _read_all(
 ) -> tuple[Facts, list[Fault]]:
     """Read every pair, several at a time; return what is known and what cannot be read."""
     facts, faults = Facts(images={}, masks={}), list[Fault]()
-    known = load(dataset.root)
+    known, alone = load(dataset.root), Lock()
     samples = dataset.samples
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_read_pair, sample, known) for sample in samples]
+        jobs = [pool.submit(_read_pair, sample, known, alone) for sample in samples]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 some, wrong = job.result()
@@ -109,19 +120,25 @@ def _read_all(
     return facts, faults
 
 
-def _read_pair(sample: Sample, known: Facts) -> tuple[Facts, list[Fault]]:
+def _read_pair(sample: Sample, known: Facts, alone: Lock) -> tuple[Facts, list[Fault]]:
     facts, faults = Facts(images={}, masks={}), list[Fault]()
+    image, mask = sample.image, sample.mask
     try:
-        facts.images[sample.image] = known.images.get(sample.image) or image_facts(sample.image)
+        facts.images[image] = known.images.get(image) or _read(image, image_facts, alone)
     except BrokenRuleError as error:
-        faults.append(Fault(path=sample.image, rule=str(error)))
-    if sample.mask is None:
+        faults.append(Fault(path=image, rule=str(error)))
+    if mask is None:
         return facts, faults
     try:
-        facts.masks[sample.mask] = known.masks.get(sample.mask) or mask_facts(sample.mask)
+        facts.masks[mask] = known.masks.get(mask) or _read(mask, mask_facts, alone)
     except BrokenRuleError as error:
-        faults.append(Fault(path=sample.mask, rule=str(error)))
+        faults.append(Fault(path=mask, rule=str(error)))
     return facts, faults
+
+
+def _read(path: Path, facts_of: Callable[[Path], T], alone: Lock) -> T:
+    with alone if decoded_bytes(path) > LARGE_BYTES else nullcontext():
+        return facts_of(path)
 
 
 def _statistics(images: list[ImageFacts]) -> tuple[tuple[float, ...], tuple[float, ...]]:

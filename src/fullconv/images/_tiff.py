@@ -15,35 +15,38 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.images._faults import BrokenRuleError
-from fullconv.images._stored import Stored, check_size, turn
+from fullconv.images._stored import Format, Header, Stored, turn
 
 if TYPE_CHECKING:
     import tifffile
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION = 274
 CHANNEL_AXES = "SCQI"  # samples, channels, unknown, a sequence of pages
 NARROW_PX = 16
 
 
-def read_tiff(path: Path, *, mask: bool) -> Stored:
-    """Return the pixels of a TIFF file."""
+def _header(path: Path) -> Header:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = _only_series(file)
+        _channel_axis(series)
+        size = dict(zip(series.axes, series.shape, strict=True))
+        return Header(width=size["X"], height=size["Y"], decoded_bytes=series.nbytes)
+
+
+def _decode(path: Path, *, mask: bool) -> Stored:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = _only_series(file)
         axis = _channel_axis(series)
-        size = (series.shape[series.axes.index("X")], series.shape[series.axes.index("Y")])
-        num_px = size[0] * size[1]
-        check_size(path, size, -(-series.nbytes // num_px) if num_px else 1, mask=mask)
         pixels = np.asarray(series.asarray())
-        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if axis is not None:
             pixels = np.moveaxis(pixels, axis, -1)
         page = series.keyframe
-        orientation = page.tags.valueof(ORIENTATION, default=1)
         pixels = _plain(pixels) if mask else _shown(pixels, page)
-        return turn(pixels, int(orientation))
+        return turn(pixels, page.tags.valueof(ORIENTATION, default=1))
 
 
 def _only_series(file: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
@@ -98,3 +101,10 @@ def _shown(pixels: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
         inks = Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
         return np.asarray(inks.convert("RGB"))
     return pixels
+
+
+TIFF = Format(
+    magics=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF
+    header=_header,
+    decode=_decode,
+)

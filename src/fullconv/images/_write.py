@@ -21,7 +21,7 @@ def write_labels(path: Path, labels: npt.NDArray[Any], classes: ClassTable) -> N
     """Write a label image that `read_mask` reads back.
 
     The file holds the table's mask indices, as 8 bits with the classes' colours as palette; as
-    16 bits without a palette where an index is above 254.
+    16 bits without a palette where that is not enough.
 
     Args:
         path: Ends in ``.png``, ``.tif`` or ``.tiff``. Folders above it are made.
@@ -32,11 +32,7 @@ def write_labels(path: Path, labels: npt.NDArray[Any], classes: ClassTable) -> N
         BadOutputError: If the file cannot be written.
     """
     codes = _mask_indices(labels, classes)
-    if codes.dtype == np.uint8:
-        palette = np.full((256, 3), 255, dtype=np.uint8)
-        palette[list(classes.indices)] = classes.colours
-    else:
-        palette = None
+    palette = _palette(classes) if codes.dtype == np.uint8 else None
     writers: dict[str, Callable[[Path], None]] = {
         ".png": lambda p: _write_png(p, codes, palette),
         **dict.fromkeys(TIFF_SUFFIXES, lambda p: _write_tiff(p, codes, palette)),
@@ -94,13 +90,22 @@ def _write(path: Path, writers: dict[str, Callable[[Path], None]]) -> None:
 
 
 def _mask_indices(labels: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[Any]:
-    """Return positions as mask indices, of the smallest type that holds them."""
-    largest = max(classes.indices)
-    small = largest < IGNORE_8_BIT
-    ignore = IGNORE_8_BIT if small else IGNORE_16_BIT
-    table = np.full(classes.ignore + 1, ignore, dtype=np.uint8 if small else np.uint16)
+    """Return positions as mask indices, in 8 bits if they and the ignored ones fit."""
+    free = {IGNORE_8_BIT, IGNORE_16_BIT, *classes.ignored} - set(classes.indices)
+    small = max(classes.indices) <= IGNORE_8_BIT
+    if min(free) > IGNORE_8_BIT and (labels == classes.ignore).any():
+        small = False
+    ignored = max((i for i in free if i <= IGNORE_8_BIT or not small), default=0)
+    table = np.full(classes.ignore + 1, ignored, dtype=np.uint8 if small else np.uint16)
     table[: classes.num_classes] = classes.indices
     return table[labels]
+
+
+def _palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
+    """Return the colour of each mask index, (256, 3); white where there is no class."""
+    palette = np.full((256, 3), 255, dtype=np.uint8)
+    palette[list(classes.indices)] = classes.colours
+    return palette
 
 
 def _write_png(path: Path, codes: npt.NDArray[Any], palette: npt.NDArray[Any] | None) -> None:
