@@ -9,23 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullconv import networks as networks
+    from fullconv import tracing as tracing
     from fullconv.errors import FullconvError as FullconvError
     from fullconv.errors import NotLocalError as NotLocalError
     from fullconv.errors import UnknownOperatorError as UnknownOperatorError
+    from fullconv.geometry import Geometry as Geometry
+    from fullconv.tracing import rule as rule
+    from fullconv.tracing import trace as trace
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FullconvError",
+    "Geometry",
     "NotLocalError",
     "UnknownOperatorError",
     "networks",
+    "rule",
+    "trace",
+    "tracing",
 ]
 
 _HOME = {
     "FullconvError": "fullconv.errors",
+    "Geometry": "fullconv.geometry",
     "NotLocalError": "fullconv.errors",
     "UnknownOperatorError": "fullconv.errors",
+    "rule": "fullconv.tracing",
+    "trace": "fullconv.tracing",
 }
 
 

@@ -1,1 +1,11 @@
-"""Exact integer geometry of networks on images. Imports no array library."""
+"""Exact integer geometry of networks on images. Imports no array library.
+
+See `fullconv.geometry._axis` for the conventions: half-open boxes, px and units, period and phase.
+"""
+
+from fullconv.geometry._axis import Axis, Phase
+from fullconv.geometry._box import Box
+from fullconv.geometry._cover import cover_px, grid_cover
+from fullconv.geometry._geometry import Geometry, Window
+
+__all__ = ["Axis", "Box", "Geometry", "Phase", "Window", "cover_px", "grid_cover"]

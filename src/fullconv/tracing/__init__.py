@@ -1,1 +1,15 @@
-"""A network's geometry, read from the operators that it runs."""
+"""A network's geometry, read from the operators that it runs.
+
+`trace` is the way in; `rule` teaches it an operator that it does not know. How it works: `_program`
+(what runs), `_rules*` (what each operator reads), `_sweep` (along one axis), `_trace` (the geometry).
+"""
+
+from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules
+from fullconv.tracing import _rules_shape as _rules_shape
+from fullconv.tracing import _rules_windows as _rules_windows
+from fullconv.tracing._program import Call, Program, Value, record
+from fullconv.tracing._reach import Reach
+from fullconv.tracing._rules import Step, pointwise, rule
+from fullconv.tracing._trace import trace
+
+__all__ = ["Call", "Program", "Reach", "Step", "Value", "pointwise", "record", "rule", "trace"]

@@ -1,0 +1,103 @@
+"""Covers: windows that own every chosen unit exactly once, and what they cost.
+
+A grid is the product of one cut per axis, and so are the sides of its windows: everything here is
+computed axis by axis, and a cover of a million windows is chosen without writing one down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+
+from fullconv.errors import FullconvError
+from fullconv.geometry._axis import Axis
+from fullconv.geometry._box import Box
+from fullconv.geometry._geometry import Geometry, Window
+
+# Ways to cut an axis that are compared; their block sizes grow geometrically beyond this many.
+MAX_CUTS = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """One axis cut into blocks of units: the longest window and all windows together, in px."""
+
+    block: int
+    longest: int
+    total: int
+
+
+def grid_cover(
+    geometry: Geometry, shape: tuple[int, ...], *, max_window_px: int | None = None
+) -> tuple[Window, ...]:
+    """Return the grid of windows that covers a whole map and reads the fewest pixels.
+
+    Full-width strips read the fewest and are taken where they fit; boxes otherwise.
+
+    Args:
+        geometry: Geometry of the network, traced for this shape.
+        shape: Shape of the image, in px per axis.
+        max_window_px: Most pixels that one window may read; None for one window.
+
+    Raises:
+        FullconvError: If not even windows of one period fit; the message says the least that does.
+    """
+    map_shape = geometry.map_shape(shape)
+    blocks = _blocks(geometry, shape, max_window_px) if max_window_px else map_shape
+    starts = [range(0, m, b) for m, b in zip(map_shape, blocks, strict=True)]
+    return tuple(
+        geometry.window(_block_at(start, blocks, map_shape), shape) for start in product(*starts)
+    )
+
+
+def cover_px(cover: tuple[Window, ...]) -> int:
+    """Return the pixels that a cover reads, halos counted as often as they are read."""
+    return sum(window.reads.size for window in cover)
+
+
+def _blocks(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Return the block of units whose grid reads the fewest pixels with windows of at most `most`."""
+    cuts = [list(_cuts(axis, size)) for axis, size in zip(geometry.axes, shape, strict=True)]
+    grids = [g for g in product(*cuts) if prod(cut.longest for cut in g) <= most]
+    if not grids:
+        least = prod(min(cut.longest for cut in axis_cuts) for axis_cuts in cuts)
+        raise FullconvError(
+            f"`max_window_px` must be at least {least}, the smallest window on an image of shape "
+            f"{tuple(shape)}, got {most}"
+        )
+    best = min(grids, key=lambda g: (prod(cut.total for cut in g), -g[-1].block))
+    return tuple(cut.block for cut in best)
+
+
+def _cuts(axis: Axis, size: int) -> Iterator[_Cut]:
+    """Yield ways to cut an axis into equal blocks of whole periods, coarsest first."""
+    map_size = axis.map_size(size)
+    last = None
+    for count in _counts(ceil(map_size / axis.units)):
+        block = ceil(ceil(map_size / count) / axis.units) * axis.units
+        if block == last:
+            continue
+        last = block
+        lengths = [
+            stop - start
+            for start, stop in (
+                axis.reads(i, min(i + block, map_size), size) for i in range(0, map_size, block)
+            )
+        ]
+        yield _Cut(block=block, longest=max(lengths), total=sum(lengths))
+
+
+def _counts(most: int) -> Iterator[int]:
+    """Yield the numbers of blocks to try: all small ones, then growing ones, and the most."""
+    count = 1
+    while count < most:
+        yield count
+        count += max(1, count * 4 // MAX_CUTS)
+    yield most
+
+
+def _block_at(start: tuple[int, ...], block: tuple[int, ...], map_shape: tuple[int, ...]) -> Box:
+    stop = tuple(min(s + b, m) for s, b, m in zip(start, block, map_shape, strict=True))
+    return Box(start=start, stop=stop)

@@ -1,0 +1,140 @@
+"""Rules of operators that mix whole axes: norms, reductions, products of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fullconv.tracing._reach import Reach, hull
+from fullconv.tracing._rules import FREEZE, LOCAL_NORM, WHOLE, Step, pointwise, rule
+
+aten = torch.ops.aten
+
+
+@rule(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
+@rule(aten.cudnn_batch_norm.default, aten._native_batch_norm_legit_functional.default)
+@rule(aten._native_batch_norm_legit.no_stats, aten._batch_norm_with_update.default)
+@rule(aten._batch_norm_with_update_functional.default, aten.miopen_batch_norm.default)
+def _batch_norm(step: Step) -> list[Reach]:
+    if step.call.args.get("training", True):
+        instance = step.call.module_class.startswith("InstanceNorm")
+        name = "InstanceNorm" if instance else "BatchNorm in training"
+        step.refuse(
+            f"{name} normalises by statistics of the whole image", FREEZE, LOCAL_NORM, WHOLE
+        )
+    return _first_and_constants(step, pointwise(step))
+
+
+@rule(aten._native_batch_norm_legit_no_training.default, aten._batch_norm_no_update.default)
+def _frozen_batch_norm(step: Step) -> list[Reach]:
+    return _first_and_constants(step, pointwise(step))
+
+
+def _first_and_constants(step: Step, reach: Reach | Sequence[Reach]) -> list[Reach]:
+    """Return the reach for the first output; the others (saved statistics) are not used."""
+    first = reach if isinstance(reach, Reach) else reach[0]
+    return [first] * len(step.call.outputs)
+
+
+@rule(aten.native_group_norm.default)
+def _group_norm(step: Step) -> Reach:
+    step.refuse("GroupNorm normalises by statistics of the whole image", LOCAL_NORM, WHOLE)
+
+
+@rule(aten.native_layer_norm.default, aten._fused_rms_norm.default)
+def _layer_norm(step: Step) -> list[Reach]:
+    ndim = len(step.shape("input"))
+    dims = range(ndim - len(step["normalized_shape"]), ndim)
+    return [_over(step, "input", dims, "its norm")] * len(step.call.outputs)
+
+
+@rule(aten._softmax.default, aten._log_softmax.default, aten._safe_softmax.default)
+def _softmax(step: Step) -> Reach:
+    return _over(step, "self", [step["dim"]], "softmax")
+
+
+@rule(aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default)
+def _scan(step: Step) -> Reach:
+    return _over(step, "self", [step["dim"]], "a running total")
+
+
+@rule(aten.sort.default, aten.topk.default, aten.glu.default)
+def _along_dim(step: Step) -> list[Reach]:
+    if step.call.op is aten.glu.default and step["dim"] % len(step.out) in _growing(step, "self"):
+        step.refuse("it splits an axis that grows with the image")
+    return [_over(step, "self", [step["dim"]], "sorting")] * len(step.call.outputs)
+
+
+def _growing(step: Step, name: str) -> frozenset[int]:
+    return step.growing[step.call.args[name]]
+
+
+def _over(step: Step, name: str, dims: Sequence[int], what: str) -> Reach:
+    """Return the hull over axes, kept with size 1, or refuse where one grows with the image."""
+    reach, ndim = step.reach(name), len(step.shape(name))
+    for dim in dims:
+        if step.grows(name, dim):
+            step.refuse(
+                f"{what} runs over an axis that grows with the image: it looks at the whole image",
+                "use a window of a fixed size instead (an average over k x k pixels)",
+                LOCAL_NORM if "norm" in what else WHOLE,
+            )
+        reach = reach.over(dim % ndim)
+    return reach
+
+
+@rule(aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default)
+@rule(
+    aten.max.dim, aten.min.dim, aten.var.correction, aten.var_mean.correction, aten.std.correction
+)
+@rule(aten.prod.dim_int, aten.logsumexp.default, aten.argmax.default, aten.argmin.default)
+@rule(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim, aten.any.dim, aten.all.dim)
+@rule(aten.std_mean.correction, aten.median.dim, aten.mean.default, aten.sum.default)
+@rule(aten.max.default, aten.min.default, aten.any.default, aten.all.default)
+@rule(aten.prod.default, aten.norm.Scalar)
+def _reduction(step: Step) -> list[Reach]:
+    name = "self" if "self" in step.call.args else "x"
+    ndim = len(step.shape(name))
+    given = step.call.args.get("dim")
+    dims = [given] if isinstance(given, int) else list(given or range(ndim))
+    reach = _over(step, name, dims, "an average or another total")
+    if not step.call.args.get("keepdim", False):
+        gone = {dim % ndim for dim in dims}
+        kept = [d + 1 for d in range(ndim) if d not in gone]
+        reach = Reach(
+            reach.parts.permute(0, *kept, *(d + 1 for d in gone)).flatten(len(kept) + 1)[..., 0]
+        )
+    return [reach] * len(step.call.outputs)
+
+
+@rule(aten.mm.default, aten.bmm.default)
+def _product(step: Step) -> Reach:
+    return _matmul(step, "self", "mat2")
+
+
+@rule(aten.addmm.default, aten.baddbmm.default)
+def _product_and_sum(step: Step) -> Reach:
+    names = ("mat1", "mat2") if "mat1" in step.call.args else ("batch1", "batch2")
+    product = _matmul(step, *names)
+    return hull([product, step.reach("self")]) if step["self"] in step.reach_of else product
+
+
+def _matmul(step: Step, left: str, right: str) -> Reach:
+    """Return the reach of ``left @ right``: each position reads a row of one, a column of the other."""
+    reaches: list[Reach] = []
+    for name, dim in ((left, -1), (right, -2)):
+        if step[name] in step.reach_of:
+            reaches.append(_over(step, name, [dim], "a product of matrices (attention)"))
+    return hull(reaches)
+
+
+@rule(aten._scaled_dot_product_flash_attention_for_cpu.default)
+@rule(aten._scaled_dot_product_efficient_attention.default)
+@rule(aten._scaled_dot_product_flash_attention.default)
+@rule(aten._scaled_dot_product_attention_math.default)
+def _attention(step: Step) -> list[Reach]:
+    """Each query reads every key and value: local only among a fixed number of them."""
+    query = _over(step, "query", [-1], "attention")
+    others = [_over(step, name, [-1, -2], "attention") for name in ("key", "value")]
+    return [hull([query, *others])] * len(step.call.outputs)

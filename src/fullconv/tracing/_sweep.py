@@ -1,0 +1,190 @@
+"""One sweep over a program: what every value reaches along one spatial axis.
+
+Two programs of the network are needed, on images that differ by one period along the axis: the axes
+of a value that grow from one to the other are the ones that run along it, and how much they grow is
+how many positions lie in a period.
+
+After each call one law is checked, whatever the operator: a position one period further on reads
+exactly one period further on, unless the border cuts it off. Where the law fails the operator is not
+local (it wraps around, resizes by a scale that depends on the image, reads a fixed place …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fullconv.tracing._program import Call, Program, Value
+from fullconv.tracing._reach import BORDER, NOTHING, Reach, of_constant, of_image
+from fullconv.tracing._rules import WHOLE, Step, find
+
+aten = torch.ops.aten
+
+# Operators whose result is the same at every position, whatever their arguments reach.
+UNIFORM = frozenset({
+    aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default,
+    aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default,
+    aten.ones.default, aten.ones_like.default, aten.new_ones.default,
+    aten.full.default, aten.full_like.default, aten.new_full.default,
+    aten.rand.default, aten.rand_like.default, aten.randn.default, aten.randn_like.default,
+    aten.scalar_tensor.default, aten.empty_strided.default, aten.new_empty_strided.default,
+})  # fmt: skip
+
+# Views may fold axes together and take them apart again; only in between does the law not apply.
+FOLDING = frozenset({
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.clone.default,
+    aten._reshape_alias.default, aten.permute.default, aten.transpose.int, aten.t.default,
+})  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What is known so far: see `Step`; `folded` are axes that run along the image in mixed order."""
+
+    reach_of: dict[Value, Reach] = field(default_factory=dict[Value, Reach])
+    growth: dict[Value, dict[int, int]] = field(default_factory=dict[Value, dict[int, int]])
+    folded: dict[Value, frozenset[int]] = field(default_factory=dict[Value, frozenset[int]])
+    placed: set[Value] = field(default_factory=set[Value])
+    made_by: dict[Value, Call] = field(default_factory=dict[Value, Call])
+
+
+def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple[Reach, int] | None:
+    """Return what each unit reaches along one axis, and the units per period.
+
+    Args:
+        program: The network on an image.
+        longer: The same on an image longer by `period` px along the axis.
+        axis: The spatial axis, from 0.
+        period: In px.
+
+    Returns:
+        The reach of the output, with all other axes hulled away; None if the output does not grow
+        along its axis as a map does.
+
+    Raises:
+        NotLocalError: By the name of the first module that is not local.
+        UnknownOperatorError: By the name of the operator that has no rule.
+    """
+    state = _State()
+    state.growth = dict(_growth(program, longer))
+    state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
+    size = program.image.shape[axis + 2]
+    for call in program.calls:
+        _pass(call, state, size, period)
+    reach, dim = state.reach_of.get(program.output), axis + 2
+    if reach is None or set(state.growth[program.output]) != {dim}:
+        return None
+    if dim in state.folded.get(program.output, frozenset()):
+        return None
+    others = [d + 1 for d in range(reach.ndim) if d != dim]
+    return Reach(reach.parts.amin(others)), state.growth[program.output][dim]
+
+
+def _growth(program: Program, longer: Program) -> Iterator[tuple[Value, dict[int, int]]]:
+    """Yield, for each value, the axes that are longer in the longer image, and by how much."""
+    pairs = [(program.image, longer.image), (program.output, longer.output)]
+    for one, other in zip(program.calls, longer.calls, strict=True):
+        pairs += zip((*one.inputs, *one.outputs), (*other.inputs, *other.outputs), strict=True)
+    for value, more in pairs:
+        sizes = enumerate(zip(value.shape, more.shape, strict=True))
+        yield value, {dim: b - a for dim, (a, b) in sizes if a != b}
+
+
+def _pass(call: Call, state: _State, size: int, period: int) -> None:
+    """Add what the outputs of one call reach."""
+    state.made_by |= dict.fromkeys(call.outputs, call)
+    if call.op in UNIFORM or _spreads_a_constant(call, state):
+        state.reach_of |= {
+            out: of_constant(len(out.shape)) for out in call.outputs if state.growth[out]
+        }
+        return
+    step = _step(call, state)
+    placed = [value for value in call.inputs if value in state.placed]
+    if not any(value in state.reach_of for value in call.inputs):
+        state.placed |= {out for out in call.outputs if state.growth[out]}
+        return
+    if placed:
+        step.refuse(
+            "it uses numbers that depend on where in the image a position lies (coordinates, "
+            "a position embedding), which a window would get wrong",
+            "give the coordinates as channels of the image",
+            WHOLE,
+        )
+    result = find(call)(step)
+    for out, reach in zip(
+        call.outputs, [result] if isinstance(result, Reach) else result, strict=False
+    ):
+        state.reach_of[out] = reach.expanded(list(state.growth[out]), out.shape)
+        _check(step, out, state, period)
+        state.reach_of[out] = _settled(state.reach_of[out], out, state, size, period)
+
+
+def _spreads_a_constant(call: Call, state: _State) -> bool:
+    """Return whether the call spreads numbers that do not depend on the image over its positions."""
+    return call.op is aten.expand.default and not any(
+        value in state.reach_of or state.growth[value] for value in call.inputs
+    )
+
+
+def _step(call: Call, state: _State) -> Step:
+    growing = {v: frozenset(state.growth[v]) for v in (*call.inputs, *call.outputs)}
+    return Step(call=call, reach_of=state.reach_of, growing=growing, made_by=state.made_by)
+
+
+def _settled(reach: Reach, out: Value, state: _State, size: int, period: int) -> Reach:
+    """Add that a position exists only in windows that start before it and stop after it."""
+    parts = reach.parts.clone()
+    for dim in state.growth[out].keys() - state.folded[out]:
+        length, growth = out.shape[dim], state.growth[out][dim]
+        index = torch.arange(length)
+        first = torch.div(index * period, growth, rounding_mode="floor")
+        room = torch.div((length - 1 - index) * period, growth, rounding_mode="floor")
+        view = [length if d == dim else 1 for d in range(reach.ndim)]
+        parts[2] = torch.minimum(parts[2], first.reshape(view))
+        parts[3] = torch.minimum(parts[3], (room - size).reshape(view))
+    return Reach(parts)
+
+
+def _check(step: Step, out: Value, state: _State, period: int) -> None:
+    """Refuse a call whose output reads differently from period to period."""
+    call = step.call
+    bad = frozenset(
+        dim
+        for dim, growth in state.growth[out].items()
+        if not repeats(state.reach_of[out].parts, dim + 1, growth, period)
+    )
+    was_folded = any(state.folded.get(value) for value in call.inputs)
+    if bad and call.op not in FOLDING and not was_folded:
+        step.refuse(
+            "what a position reads is not the same all over the image (it wraps around, mirrors, "
+            "or its place or scale depends on the image's size)",
+            WHOLE,
+        )
+    state.folded[out] = bad
+
+
+def repeats(parts: Tensor, dim: int, growth: int, period: int) -> bool:
+    """Return whether positions `growth` further along `dim` read `period` px further on.
+
+    Positions that read padding are left out: the border cuts off what they reach.
+    """
+    near = parts.narrow(dim, 0, max(0, parts.shape[dim] - growth))
+    far = parts.narrow(dim, parts.shape[dim] - near.shape[dim], near.shape[dim])
+    sign = torch.tensor([1, -1, 1, -1]).reshape(4, *[1] * (parts.ndim - 1))
+    at_border = ((near[2:] == BORDER) | (far[2:] == BORDER)).any(0)
+    nothing = (near >= NOTHING // 2) & (far >= NOTHING // 2)
+    return bool(((far - near == sign * period) | at_border | nothing).all())
+
+
+def same_path(program: Program, longer: Program) -> Call | None:
+    """Return the first call in which two programs differ, or None."""
+    for one, other in zip(program.calls, longer.calls, strict=False):
+        if one.op is not other.op or one.module != other.module:
+            return one
+    if len(program.calls) != len(longer.calls):
+        shorter: Sequence[Call] = min(program.calls, longer.calls, key=len)
+        return shorter[-1] if shorter else None
+    return None
