@@ -15,15 +15,11 @@ from fullconv.reporting._pictures import png
 from fullconv.reporting._record import Record
 from fullconv.reporting._section import Section, css, joined, paragraph, swatch
 
-WRITTEN = 12  # classes up to which the numbers fit in the cells, on a phone as well
+WRITTEN = 20  # classes up to which the numbers fit in the cells
+CROWDED = 12  # classes up to which they do so on a phone
 NAMED = 40  # classes up to which rows and columns have room for names
 LARGEST = 8  # mistakes told in words
 RIGHT, WRONG, ABSENT = (31, 95, 168), (196, 72, 40), (238, 240, 243)
-
-WHAT_IT_IS = (
-    "Each row is a true class; its columns say what its px were predicted as, in per cent of the "
-    "row, and in px below."
-)
 
 Matrix = NDArray[np.int64]
 
@@ -34,10 +30,12 @@ def confusion(record: Record) -> Section | None:
         return None
     matrix, names = record.evaluation.confusion, record.classes.names
     draw = _table if len(names) <= WRITTEN else _picture
+    what = "Each row is a true class; its columns say what its px were predicted as"
+    what += ", in per cent of the row and in px." if draw is _table else "."
     data = json.dumps({"names": names, "counts": matrix.tolist()}, separators=(",", ":"))
     body = joined(
         [
-            paragraph(WHAT_IT_IS),
+            paragraph(what),
             _scale(),
             draw(matrix, names),
             paragraph("Point at a cell, tap it, or walk there with the arrow keys.", "readout"),
@@ -92,7 +90,7 @@ def _table(matrix: Matrix, names: tuple[str, ...]) -> Markup:
         )
         for i, name in enumerate(names)
     )
-    look = "upright" if len(names) > 4 else "level"
+    look = "level" if len(names) <= 4 else "upright" + " crowded" * (len(names) > CROWDED)
     return Markup(
         '<table class="matrix {}" data-matrix tabindex="0"><thead><tr><th>true ↓ predicted →</th>{}</tr></thead>'
         "<tbody>{}</tbody></table>"

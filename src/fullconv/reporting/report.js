@@ -7,6 +7,8 @@ const KEYS = {
   PageDown: -10, PageUp: 10, Home: -100, End: 100,
 };
 
+const SLOP = 8; // px that a finger may stray in a tap
+
 function clamp(value, low, high) {
   return Math.min(high, Math.max(low, value));
 }
@@ -35,17 +37,23 @@ function follow(stage, event) {
 
 function setUpStage(stage) {
   const divider = stage.querySelector(".divider");
+  let waiting = null; // where a finger went down that may yet be about to scroll the page
+  const strayed = (event) => Math.hypot(event.clientX - waiting.x, event.clientY - waiting.y);
+  const across = (event) => Math.abs(event.clientX - waiting.x) > Math.abs(event.clientY - waiting.y);
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     stage.setPointerCapture(event.pointerId);
-    // A finger may be about to scroll the page: its first move, or its lifting, decides.
-    if (event.pointerType !== "touch") follow(stage, event);
+    waiting = event.pointerType === "touch" ? { x: event.clientX, y: event.clientY } : null;
+    if (!waiting) follow(stage, event);
   });
   stage.addEventListener("pointermove", (event) => {
-    if (stage.hasPointerCapture(event.pointerId)) follow(stage, event);
+    if (!stage.hasPointerCapture(event.pointerId)) return;
+    if (waiting && strayed(event) > SLOP && across(event)) waiting = null;
+    if (!waiting) follow(stage, event);
   });
   stage.addEventListener("pointerup", (event) => {
-    if (stage.hasPointerCapture(event.pointerId)) follow(stage, event);
+    if (!stage.hasPointerCapture(event.pointerId)) return;
+    if (!waiting || strayed(event) <= SLOP) follow(stage, event);
   });
   divider.addEventListener("keydown", (event) => {
     if (!(event.key in KEYS)) return;
