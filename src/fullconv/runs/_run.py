@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fullconv.errors import BadRunError
+from fullconv.errors import BadOutputError, BadRunError
 from fullconv.images import ClassTable
-from fullconv.runs._files import read_rows, unwritable, write_json, write_text
+from fullconv.runs._files import read_rows, write_json, write_text
 from fullconv.runs._recipe import Recipe
 
 if TYPE_CHECKING:
@@ -39,8 +39,14 @@ class Run:
                     f"another name, or go on with `--resume {path}`"
                 )
             path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".probe"
+            probe.touch()
+            probe.unlink()
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise BadOutputError(
+                f"`out` must be a folder that can be written, got `{path}`: {error.strerror}; "
+                "choose another"
+            ) from error
         return Run(path)
 
     @staticmethod

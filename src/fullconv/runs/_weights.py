@@ -8,16 +8,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fullconv.errors import BadRunError
-from fullconv.runs._files import replacing
+from fullconv.images import atomic
 
 
-def save_weights(path: Path, net: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the parameters and buffers of `net`, whole or not at all."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    with replacing(path) as temporary:
+def save_weights(path: Path, net: nn.Module, notes: Mapping[str, str] | None = None) -> None:
+    """Write the parameters and buffers of `net` with some notes, whole or not at all."""
+    tensors = {
+        name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()
+    }
+    with atomic(path) as temporary:
         try:
-            save_file(_unshared(tensors), temporary, dict(metadata or {}))
-        except SafetensorError as error:
+            save_file(tensors, temporary, dict(notes or {}))
+        except SafetensorError as error:  # what safetensors makes of a full disk
             raise OSError(str(error)) from error
 
 
@@ -39,8 +41,8 @@ def load_weights(path: Path, net: nn.Module) -> None:
     net.load_state_dict(tensors)
 
 
-def weights_metadata(path: Path) -> dict[str, str]:
-    """Return what was noted beside the weights; nothing where there is no whole file."""
+def weights_notes(path: Path) -> dict[str, str]:
+    """Return the notes beside the weights; none where there is no whole file."""
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
@@ -49,7 +51,11 @@ def weights_metadata(path: Path) -> dict[str, str]:
 
 
 def check_match(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise `BadRunError` unless both have the same names and shapes."""
+    """Check that weights fit a network.
+
+    Raises:
+        BadRunError: If names or shapes differ; the message names the first few that do.
+    """
     shapes = [
         f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
         for name in wanted
@@ -59,26 +65,8 @@ def check_match(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Te
     extra = [f"{name} is not part of it" for name in found if name not in wanted]
     faults = [*shapes, *missing, *extra]
     if faults:
+        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise BadRunError(
             f"`{path}` must hold the weights of this network, got those of another: "
-            f"{_some(faults)}. Give the network and options that it was trained with"
+            f"{'; '.join(faults[:3])}{rest}. Give the network and options it was trained with"
         )
-
-
-def _some(faults: list[str], most: int = 3) -> str:
-    rest = len(faults) - most
-    return "; ".join(faults[:most]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with a copy of each that shares memory with an earlier one."""
-    seen: set[int] = set()
-    return {name: _own(value, seen) for name, value in tensors.items()}
-
-
-def _own(value: Tensor, seen: set[int]) -> Tensor:
-    pointer = value.untyped_storage().data_ptr()
-    if pointer in seen:
-        return value.clone()
-    seen.add(pointer)
-    return value

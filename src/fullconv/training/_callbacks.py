@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from fullconv.errors import BadConfigError
-from fullconv.runs import Run, append_row, replacing, save_weights, weights_metadata
+from fullconv.images import atomic
+from fullconv.runs import Run, append_row, save_weights, weights_notes
 from fullconv.training._module import Segmentation
 
 DENSE_STEPS = 1000  # each of the first steps gets a row, then every tenth
@@ -35,6 +36,14 @@ class Rows(pl.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.num_images = 0
         self._losses: list[Tensor] = []
+        self._lr = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the learning rate that the step will use."""
+        del pl_module, batch, batch_idx
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self,
@@ -64,7 +73,7 @@ class Rows(pl.Callback):
             | {
                 "images": self.num_images,
                 "loss": loss,
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                "lr": self._lr,
             },
         )
 
@@ -104,7 +113,7 @@ class Best(pl.Callback):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.mean_iu = float(weights_metadata(run.best).get("mean_iu", "-inf"))
+        self.mean_iu = float(weights_notes(run.best).get("mean_iu", "-inf"))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if they are better than all before."""
@@ -119,8 +128,9 @@ class Best(pl.Callback):
 class Ending(pl.Callback):
     """End the run after a step: when its time is over, or when asked to by Ctrl-C."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, validation_interval: int) -> None:
         self.asked = False
+        self.validation_interval = validation_interval
 
     def on_train_batch_end(
         self,
@@ -135,6 +145,8 @@ class Ending(pl.Callback):
         assert isinstance(pl_module, Segmentation)
         if self.asked or pl_module.progress(trainer.global_step) >= 1:
             trainer.should_stop = True
+        if self.asked and trainer.global_step % self.validation_interval:
+            trainer.limit_val_batches = 0  # who presses Ctrl-C does not want to wait for one more
 
     @contextmanager
     def on_interrupt(self) -> Generator[None]:
@@ -185,8 +197,8 @@ class Checkpoint(pl.Callback):
         """Save checkpoint and weights."""
         assert isinstance(module, Segmentation)
         start = time.monotonic()
-        with replacing(self.run.checkpoint) as temporary:
-            torch.save(trainer._checkpoint_connector.dump_checkpoint(weights_only=False), temporary)
+        with atomic(self.run.checkpoint) as temporary:
+            trainer.save_checkpoint(temporary, weights_only=False)
         save_weights(self.run.last, module.net, {"step": str(trainer.global_step)})
         self._last = time.monotonic()
         self._wait_s = max(SAVE_EVERY_S, (self._last - start) / SAVE_SHARE)

@@ -24,6 +24,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": get_args(Sampling),
 }
 
+# What may change when a run goes on: the data's path and the budget, and what leaves no trace.
+_FREE = ("data", "out", "epochs", "minutes", "workers", "memory")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -132,6 +135,21 @@ class TrainConfig:
         if missing:
             raise BadConfigError(f"`config` must say `{missing[0]}`, got none")
         return TrainConfig(**values)
+
+    def resuming(self, earlier: "TrainConfig") -> "TrainConfig":
+        """Return these settings for going on with a run that had the `earlier` ones.
+
+        Raises:
+            BadConfigError: If they differ in more than what may change behind a step.
+        """
+        for f in fields(self):
+            old, new = getattr(earlier, f.name), getattr(self, f.name)
+            if old != new and f.name not in _FREE:
+                raise BadConfigError(
+                    f"`{f.name}` must stay {old!r} for a run that goes on, got {new!r}; only "
+                    f"{', '.join(_FREE)} may change. Start a new run for the rest"
+                )
+        return self
 
 
 def read_config(path: Path) -> dict[str, Any]:

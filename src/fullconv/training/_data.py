@@ -70,13 +70,22 @@ class ImageData(pl.LightningDataModule):
         self._train: Images | None = None
         self._val: Images | None = None
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps in which every training image is seen once."""
+        return len(self._order)
+
+    @property
+    def validation(self) -> Sequence[Sample]:
+        """The images of a validation while training: at most 64, spread over the split."""
+        return spread(self.dataset.splits.get("val", ()), VALIDATION_IMAGES)
+
     def setup(self, stage: str | None = None) -> None:
         """Read the images into memory where they fit."""
         del stage
         if self._train is not None:
             return
-        train = self.dataset.splits["train"]
-        val = spread(self.dataset.splits.get("val", ()), VALIDATION_IMAGES)
+        train, val = self.dataset.splits["train"], self.validation
         fits = self._bytes([*train, *val]) <= CACHE_SHARE * psutil.virtual_memory().available
         self._train = Images(train, self.survey.classes, augment=self.augment, cached=fits)
         self._val = Images(val, self.survey.classes, cached=fits)

@@ -14,7 +14,7 @@ from fullconv.scoring import Confusion, score
 from fullconv.training._config import OptimizerName
 from fullconv.training._losses import Criterion, CrossEntropy
 from fullconv.training._schedule import SCHEDULES, default_lr, optimizer
-from fullconv.training._step import Group, step_loss
+from fullconv.training._step import Group, logits_of, step_loss
 
 
 class Segmentation(pl.LightningModule):
@@ -57,6 +57,7 @@ class Segmentation(pl.LightningModule):
         self.val_total = SumMetric()
         self.val_weight = SumMetric()
         self._earlier_s = 0.0
+        self._random: dict[str, Any] | None = None
         self._start = time.monotonic()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ class Segmentation(pl.LightningModule):
         """Count the units of a group of images."""
         del batch_idx
         for images, targets in batch:
-            logits = self.net(images.contiguous(memory_format=torch.channels_last)).float()
+            logits = logits_of(self.net, images, targets)
             self.confusion.update(logits.argmax(1), targets)
             self.val_total.update(self.criterion.total(logits, targets.long()))
             self.val_weight.update(self.criterion.weight(targets))
@@ -108,15 +109,21 @@ class Segmentation(pl.LightningModule):
         return self._earlier_s + time.monotonic() - self._start
 
     def on_train_start(self) -> None:
-        """Start the clock."""
+        """Start the clock, and go on with the random numbers of a resumed run."""
         self._start = time.monotonic()
+        if self._random is not None:
+            torch.set_rng_state(self._random["cpu"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state_all(self._random["cuda"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the time spent, and the state of the random numbers (dropout draws from them)."""
+        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        checkpoint["random"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
         checkpoint["seconds"] = self.seconds()
-        checkpoint["random"] = torch.get_rng_state()
+        checkpoint["epochs"] = self.trainer.global_step / self.trainer.num_training_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with both."""
+        """Remember both until training starts."""
         self._earlier_s = float(checkpoint["seconds"])
-        torch.set_rng_state(checkpoint["random"])
+        self._random = checkpoint["random"]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.errors import BadConfigError
 from fullconv.training._losses import Criterion
 
 # Images of one size (N, C, H, W) with their targets (N, H, W).
@@ -43,8 +44,23 @@ def step_loss(net: nn.Module, criterion: Criterion, groups: Sequence[Group]) -> 
 
 def _total(net: nn.Module, criterion: Criterion, group: Group) -> Tensor:
     images, targets = group
+    return criterion.total(logits_of(net, images, targets), targets.long())
+
+
+def logits_of(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the float32 logits of a stack of images, one for each unit of the targets.
+
+    Raises:
+        BadConfigError: If the network's map is not of the images' size.
+    """
     logits = net(images.contiguous(memory_format=torch.channels_last))
-    return criterion.total(logits.float(), targets.long())
+    if logits.shape[-2:] != targets.shape[-2:]:
+        wanted, got = (" x ".join(map(str, t.shape[-2:])) for t in (targets, logits))
+        raise BadConfigError(
+            f"`net` must give a map of the image's size ({wanted} units), got {got}; "
+            "upsample its last layer, and crop at the bottom and right"
+        )
+    return logits.float()
 
 
 class _Handed(torch.autograd.Function):

@@ -1,0 +1,69 @@
+"""What ``run.json`` says: command, versions, machine, start and duration."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+import torch
+
+from fullconv.runs import Run, write_json
+from fullconv.training._module import Segmentation
+
+_PACKAGES = ("fullconv", "torch", "lightning", "torchmetrics", "kornia", "numpy", "pillow")
+
+
+def note_start(run: Run, module: Segmentation) -> None:
+    """Write what is known before the first step; a run that goes on keeps its first start."""
+    command = " ".join(sys.argv)
+    if run.run_json.exists():
+        about = run.about()
+        about["resumed"] = [*about["resumed"], {"command": command, "start": _now()}]
+    else:
+        about = {
+            "command": command,
+            "start": _now(),
+            "versions": _versions(),
+            "machine": _machine(),
+            "parameters": sum(p.numel() for p in module.net.parameters()),
+            "resumed": [],
+        }
+    write_json(run.run_json, about | {"finished": False})
+
+
+def note_end(run: Run, module: Segmentation, *, interrupted: bool) -> None:
+    """Add how long it took, and whether Ctrl-C ended it."""
+    ending = {
+        "device": str(module.trainer.strategy.root_device),
+        "seconds": round(module.seconds(), 1),
+        "steps": module.trainer.global_step,
+        "finished": not interrupted,
+    }
+    write_json(run.run_json, run.about() | ending)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def _machine() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus,
+    }
+
+
+def _processor() -> str:
+    return platform.processor() or platform.machine()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

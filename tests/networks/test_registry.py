@@ -1,0 +1,86 @@
+"""Networks by name: the registry's and the user's own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fullconv.errors import BadConfigError
+from fullconv.networks import Normalized, build
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_nets.py").write_text(
+        "from torch import nn\n"
+        "def plain(classes): return nn.Conv2d(3, classes, 3, padding=1)\n"
+        "def keen(classes, channels, kernel=3):\n"
+        "    return nn.Conv2d(channels, classes, kernel, padding=kernel // 2)\n"
+        "def anything(**given): return nn.Conv2d(given['channels'], given['classes'], 1)\n"
+        "def number(classes): return 3\n"
+        "value = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_nets", raising=False)
+    return "own_nets"
+
+
+@pytest.mark.parametrize("factory", ["plain", "keen", "anything"])
+def test_a_factory_gets_the_keywords_that_it_takes(own: str, factory: str) -> None:
+    net = build(f"{own}:{factory}", classes=5)
+    assert net(torch.zeros(1, 3, 8, 8)).shape == (1, 5, 8, 8)
+
+
+def test_a_factory_gets_its_options(own: str) -> None:
+    net = build(f"{own}:keen", classes=2, channels=1, kernel=5)
+    assert isinstance(net, nn.Conv2d)
+    assert net.weight.shape == (2, 1, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unett", "`net` must be one of unet, fcn8s or package.module:factory, .* 'unet'"),
+        ("no_such_module:net", "'no_such_module' cannot be imported"),
+        ("own_nets:missing", "module 'own_nets' has no 'missing'"),
+        ("own_nets:value", "must be callable, got int"),
+        ("own_nets:number", "must return a torch.nn.Module, got int"),
+    ],
+)
+def test_what_is_no_network_is_refused(own: str, name: str, message: str) -> None:
+    assert own
+    with pytest.raises(BadConfigError, match=message):
+        build(name, classes=2)
+
+
+def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(BadConfigError, match="`unet` has no option 'widht'; it takes depth, width"):
+        build("unet", classes=2, widht=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "group"}, "`norm` must be one of batch, layer, frozen, none, got 'group'"),
+        ({"depth": 0}, "`depth` and `width` must be at least 1, got 0 and 16"),
+        ({"stem": 4}, "`stem` must be 1 or 2, got 4"),
+        ({"channels": 0}, "`classes` and `channels` must be at least 1, got 2 and 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(BadConfigError, match=message):
+        build("unet", classes=2, **options)  # pyright: ignore[reportArgumentType]
+
+
+def test_normalisation_is_part_of_the_network() -> None:
+    net = Normalized(nn.Identity(), mean=[10.0, 100.0], std=[2.0, 0.0])
+    pixels = torch.tensor([14.0, 103.0]).view(1, 2, 1, 1)
+    assert net(pixels).flatten().tolist() == [2.0, 3.0]
+    assert set(net.state_dict()) == {"mean", "std"}
+
+
+def test_normalisation_needs_one_pair_per_channel() -> None:
+    with pytest.raises(BadConfigError, match="one value per channel, got 2 and 1"):
+        Normalized(nn.Identity(), mean=[1.0, 2.0], std=[1.0])
