@@ -96,7 +96,10 @@ def mask_facts(path: Path) -> MaskFacts:
 def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:
     """Return mean and variance, in float64 but without a float64 copy of the whole channel."""
     mean = float(channel.mean(dtype=np.float64))
-    squares = sum(float(np.square(rows - mean).sum()) for rows in _chunks(channel))
+    squares = 0.0
+    for rows in _chunks(channel):
+        deviations = np.subtract(rows, mean, dtype=np.float64).ravel()
+        squares += float(deviations @ deviations)
     return mean, squares / channel.size
 
 

@@ -51,7 +51,8 @@ def find_pairs(data: Path) -> Found:
     root = data if is_folder else data.parent
     if not pairs and not faults:
         raise BadDataError(f"`data` must hold images ({' '.join(SUFFIXES)}), got none in {data}")
-    return root, _named(pairs, root), tuple(faults)
+    splits = _named(pairs, root)
+    return root, splits, (*faults, *_same_names(splits))
 
 
 def _folder_pairs(root: Path) -> tuple[list[Pair], list[Fault]]:
@@ -175,6 +176,14 @@ def _named(pairs: Iterable[Pair], root: Path) -> dict[str, tuple[Sample, ...]]:
         sample = Sample(name=name, image=pair.image, mask=pair.mask)
         splits[pair.split] = (*splits.get(pair.split, ()), sample)
     return splits
+
+
+def _same_names(splits: dict[str, tuple[Sample, ...]]) -> list[Fault]:
+    """Return what is left of equal names: ``city/1.png``, ``town/1.png`` beside ``city_1.png``."""
+    samples = {sample.image: sample for some in splits.values() for sample in some}.values()
+    times = Counter(sample.name for sample in samples)
+    rule = "gets the name {}, as another image does; rename one"
+    return [Fault(path=s.image, rule=rule.format(s.name)) for s in samples if times[s.name] > 1]
 
 
 def _long_name(image: Path, root: Path) -> str:
