@@ -92,9 +92,13 @@ def _write(path: Path, writers: dict[str, Callable[[Path], None]]) -> None:
 def _mask_indices(labels: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[Any]:
     """Return positions as mask indices, in 8 bits if they and the ignored ones fit."""
     free = {IGNORE_8_BIT, IGNORE_16_BIT, *classes.ignored} - set(classes.indices)
-    small = max(classes.indices) <= IGNORE_8_BIT
-    if min(free) > IGNORE_8_BIT and (labels == classes.ignore).any():
-        small = False
+    some_ignored = bool((labels == classes.ignore).any())
+    if some_ignored and not free:
+        raise BadOutputError(
+            "`classes` must leave an index for ignored pixels, got classes with 255 and 65535; "
+            "add a row with ignore: yes to the class table"
+        )
+    small = max(classes.indices) <= IGNORE_8_BIT and (not some_ignored or min(free) <= IGNORE_8_BIT)
     ignored = max((i for i in free if i <= IGNORE_8_BIT or not small), default=0)
     table = np.full(classes.ignore + 1, ignored, dtype=np.uint8 if small else np.uint16)
     table[: classes.num_classes] = classes.indices
