@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fullconv.errors import NotLocalError as NotLocalError
     from fullconv.errors import UnknownOperatorError as UnknownOperatorError
     from fullconv.geometry import Geometry as Geometry
+    from fullconv.prediction import predict as predict
     from fullconv.tracing import rule as rule
     from fullconv.tracing import trace as trace
 
@@ -25,6 +26,7 @@ __all__ = [
     "NotLocalError",
     "UnknownOperatorError",
     "networks",
+    "predict",
     "rule",
     "trace",
     "tracing",
@@ -35,6 +37,7 @@ _HOME = {
     "Geometry": "fullconv.geometry",
     "NotLocalError": "fullconv.errors",
     "UnknownOperatorError": "fullconv.errors",
+    "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
     "trace": "fullconv.tracing",
 }

@@ -1,1 +1,5 @@
 """Maps of images of any size."""
+
+from fullconv.prediction._predict import Predictor, predict
+
+__all__ = ["Predictor", "predict"]

@@ -174,7 +174,9 @@ def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
 
     modules = _Modules()
     recorder = _Recorder(modules)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), modules.watching(net):
+    # In inference mode operators would arrive undivided (linear, conv2d …).
+    plain = torch.inference_mode(False)
+    with plain, torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), modules.watching(net):
         image = example(net, channels, shape)
         with recorder:
             try:

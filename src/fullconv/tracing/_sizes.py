@@ -62,7 +62,7 @@ class Sizes:
 
     def _measure(self, shape: tuple[int, ...]) -> tuple[int, ...] | Exception:
         try:
-            with torch.no_grad(), _ShapesAlone():
+            with torch.inference_mode(False), torch.no_grad(), _ShapesAlone():
                 output = self._run(shape)
             found = tuple(the_map(output).shape[2:])
         except FullconvError:

@@ -1,0 +1,84 @@
+"""Amounts of memory: as people write them, what the machine has, and what a forward pass takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+
+from fullconv.errors import BadConfigError
+from fullconv.tracing import Program, Value
+
+UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_memory(memory: str | int) -> int:
+    """Return an amount of memory in bytes.
+
+    Args:
+        memory: Bytes, or text such as "2 GiB", "500MB", or "80%" of what is free now.
+
+    Raises:
+        BadConfigError: If it is not such an amount, or not positive.
+
+    Examples:
+        >>> parse_memory("2 GiB")
+        2147483648
+    """
+    text = str(memory).strip().lower()
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(%|[a-z]*)", text)
+    if not match or (match[2] != "%" and match[2] not in UNITS) or float(match[1]) <= 0:
+        raise BadConfigError(
+            f"`memory` must be an amount such as '2 GiB', '500MB', '80%' or bytes, got {memory!r}"
+        )
+    if match[2] == "%":
+        return int(available_bytes() * min(float(match[1]), 100) / 100)
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def available_bytes() -> int:
+    """Return the memory that this process may still take: what is free, within its control group."""
+    free = psutil.virtual_memory().available
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    return free if limit is None else max(0, min(free, limit - (used or 0)))
+
+
+def _cgroup(name: str) -> int | None:
+    """Return a number of the process' control group, or None where there is none."""
+    try:
+        text = (Path("/sys/fs/cgroup") / name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def forward_bytes(program: Program) -> int:
+    """Return the most bytes that a forward pass without gradients holds at once, for one image.
+
+    A value lives from the call that makes it until the last that reads it, or a view of it.
+    """
+    owner: dict[Value, Value] = {}
+    last: dict[Value, int] = {}
+    made: dict[Value, int] = {}
+    for position, call in enumerate(program.calls):
+        for value in call.inputs:
+            last[owner.get(value, value)] = position
+        for out in call.outputs:
+            source = None if out.new_bytes else next(iter(call.inputs), None)
+            owner[out] = owner.get(source, source) if source else out
+            made.setdefault(owner[out], position)
+            last[owner[out]] = position
+    change = [0] * (len(program.calls) + 1)
+    for value, position in made.items():
+        change[position] += value.new_bytes
+        change[last[value] + 1] -= value.new_bytes
+    peak = held = 0
+    for step in change:
+        held += step
+        peak = max(peak, held)
+    return (peak + program.image.new_bytes) // program.image.shape[0]

@@ -1,0 +1,150 @@
+"""The map of an image of any size: whole, or through exact windows under a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fullconv.errors import FullconvError
+from fullconv.execution import Windows, parse_memory, run_window
+from fullconv.geometry import Window
+
+Progress = Callable[[int, int], None]
+
+
+class Predictor:
+    """Predicts maps with one network; windows are planned once per image size modulo the period.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)` and returns a map `(batch, classes, *map)`.
+        memory: What a prediction may add to what the caller holds: "2 GiB", "500MB", "80%" or
+            bytes. None runs the network once over the whole image.
+    """
+
+    def __init__(self, net: nn.Module, memory: str | int | None = None) -> None:
+        self._net = net
+        self._windows = None if memory is None else Windows(net, parse_memory(memory))
+
+    def __call__(self, image: Any, out: Any = None, progress: Progress | None = None) -> Any:
+        """Return the map of an image.
+
+        Args:
+            image: `(channels, *spatial)`: a NumPy array, a tensor, or anything with `shape` that
+                gives an array when it is sliced (Zarr, a memory map). It is read window by window.
+            out: An array-like `(classes, *map)` to be written window by window; None makes one.
+            progress: Called with the windows done and all windows.
+
+        Returns:
+            The map, `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array.
+        """
+        shape = _spatial_shape(image)
+        with _evaluating(self._net), torch.inference_mode():
+            if self._windows is None:
+                return self._whole(image, out)
+            cover = self._windows.cover(image.shape[0], shape)
+            map_shape = self._windows.geometry(image.shape[0], shape).map_shape(shape)
+            for done, window in enumerate(cover):
+                part = run_window(self._net, self._read(image, window.reads.slices), window)
+                if out is None:
+                    out = _empty(image, part, map_shape)
+                _write(out, window, part, map_shape)
+                if progress:
+                    progress(done + 1, len(cover))
+        return out
+
+    def _whole(self, image: Any, out: Any) -> Any:
+        pixels = self._read(image, (slice(None),) * (len(image.shape) - 1))
+        found: Tensor = self._net(pixels[None])
+        if out is not None:
+            _check_out(out, tuple(found.shape[1:]))
+            _assign(out, (...,), found[0])
+            return out
+        return found[0].to(image.device) if isinstance(image, Tensor) else found[0].cpu().numpy()
+
+    def _read(self, image: Any, slices: tuple[slice, ...]) -> Tensor:
+        """Return a box of the image as a tensor on the network's device, in its type."""
+        like = next((p for p in self._net.parameters() if p.is_floating_point()), torch.empty(0))
+        part = image[(slice(None), *slices)]
+        if not isinstance(part, Tensor):
+            part = torch.from_numpy(np.ascontiguousarray(part))
+        return part.to(device=like.device, dtype=like.dtype)
+
+
+def predict(net: nn.Module, image: Any, memory: str | int | None = None, out: Any = None) -> Any:
+    """Return the map of an image of any size, equal to ``net(image[None])[0]`` with `net` in eval mode.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)` and returns a map `(batch, classes, *map)`.
+        image: `(channels, *spatial)`: NumPy, torch, or anything sliced into arrays (Zarr …).
+        memory: What the call may add, the returned map apart: "2 GiB", "500MB", "80%" or bytes.
+            None runs the network once over the whole image; otherwise exact windows are used.
+        out: An array-like `(classes, *map)` to be written instead of a new array.
+
+    Returns:
+        The map `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array.
+
+    Raises:
+        NotLocalError: If `memory` is given and a layer looks at the whole image.
+        FullconvError: If the network does not take the image's shape, or `memory` is too little.
+
+    Examples:
+        >>> import numpy as np, torch, fullconv as fc
+        >>> net = torch.nn.Conv2d(3, 2, 3, padding=1)
+        >>> image = np.zeros((3, 500, 333), np.float32)
+        >>> fc.predict(net, image, memory="8 MiB").shape
+        (2, 500, 333)
+    """
+    return Predictor(net, memory)(image, out)
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Generator[None]:
+    """Hold the network in eval mode, and put every module back as it was."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _spatial_shape(image: Any) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in getattr(image, "shape", ()))
+    if not 2 <= len(shape) <= 4:
+        raise FullconvError(
+            f"`image` must be an array (channels, *spatial) with 1 to 3 spatial axes, got shape {shape}"
+        )
+    return shape[1:]
+
+
+def _empty(image: Any, part: Tensor, map_shape: tuple[int, ...]) -> Any:
+    """Return a new map of the image's kind."""
+    shape = (part.shape[0], *map_shape)
+    if isinstance(image, Tensor):
+        return torch.empty(shape, dtype=part.dtype, device=image.device)
+    return np.empty(shape, dtype=part[:, :0].cpu().numpy().dtype)
+
+
+def _write(out: Any, window: Window, part: Tensor, map_shape: tuple[int, ...]) -> None:
+    _check_out(out, (part.shape[0], *map_shape))
+    _assign(out, (slice(None), *window.units.slices), part)
+
+
+def _assign(out: Any, place: Any, part: Tensor) -> None:
+    if isinstance(out, Tensor):
+        out[place] = part.to(out.device)
+    else:
+        out[place] = part.cpu().numpy()
+
+
+def _check_out(out: Any, shape: tuple[int, ...]) -> None:
+    if tuple(out.shape) != shape:
+        raise FullconvError(
+            f"`out` must have the shape of the map, {shape}, got {tuple(out.shape)}"
+        )
