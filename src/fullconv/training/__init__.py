@@ -8,7 +8,7 @@ that of the mean over all valid units of the step. Nothing is ever resized.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fullconv.training._config import TrainConfig
+from fullconv.training._config import TrainConfig, read_config
 
 if TYPE_CHECKING:
     from fullconv.training._data import ImageData as ImageData
@@ -27,6 +27,7 @@ __all__ = [
     "TrainConfig",
     "criterion",
     "evaluate",
+    "read_config",
     "train",
 ]
 

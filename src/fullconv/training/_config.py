@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -80,7 +81,7 @@ class TrainConfig:
         if self.epochs is not None and self.minutes is not None:
             raise BadConfigError(
                 f"`epochs` or `minutes` must be given, not both, got {self.epochs} and "
-                f"{self.minutes:g}; drop one"
+                f"{self.minutes}; drop one"
             )
         self._check_choices()
         self._check_ranges()
@@ -99,14 +100,16 @@ class TrainConfig:
     def _check_ranges(self) -> None:
         for key, least in {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}.items():
             value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (type(value) is not int or value < least):
                 raise BadConfigError(
                     f"`{key}` must be a whole number of at least {least}, got {value!r}"
                 )
         for key in ("minutes", "lr"):
             value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise BadConfigError(f"`{key}` must be more than 0, got {value!r}")
+            if value is not None:
+                object.__setattr__(self, key, _above_zero(key, value))
+        if not isinstance(self.options, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (YAML)
+            raise BadConfigError(f"`options` must be a table of keys, got {self.options!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for YAML."""
@@ -150,6 +153,17 @@ class TrainConfig:
                     f"{', '.join(_FREE)} may change. Start a new run for the rest"
                 )
         return self
+
+
+def _above_zero(key: str, value: Any) -> float:
+    """Return a number above 0; YAML reads 1e-3, which has no dot, as text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < inf:
+        raise BadConfigError(f"`{key}` must be a number above 0, got {value!r}")
+    return number
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""Order, batching, caching and augmentation."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fullconv.errors import BadDataError
+from fullconv.images import Dataset, Sample, open_dataset, survey
+from fullconv.training import ImageData
+from fullconv.training import _data as data_file
+from fullconv.training._augment import Augment
+from fullconv.training._data import Images, Key, Order, spread, stack_by_size
+
+
+def keys(order: Order, epoch: int) -> list[list[int]]:
+    order.set_epoch(epoch)
+    return [[key.index for key in step] for step in order]
+
+
+def test_each_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
+    order = Order(7, batch=3, seed=5)
+    first, second = keys(order, 0), keys(order, 1)
+    assert [len(step) for step in first] == [3, 3, 1] == [3, 3, 1][: len(order)]
+    for steps in (first, second):
+        assert sorted(chain(*steps)) == list(range(7))
+    assert first != second
+    assert keys(Order(7, batch=3, seed=5), 1) == second
+    assert keys(Order(7, batch=3, seed=6), 1) != second
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_a_resumed_order_goes_on_where_it_was(step: int) -> None:
+    whole = Order(7, batch=3, seed=5)
+    expected = [*keys(whole, 0), *keys(whole, 1), *keys(whole, 2)][step:]
+    order = Order(7, batch=3, seed=5)
+    order.start_after(step)
+    first = order.epoch
+    found = list(chain(*(keys(order, epoch) for epoch in range(first, 3))))
+    assert found == expected
+
+
+def test_images_of_one_size_are_stacked_and_none_is_resized() -> None:
+    items = [(torch.full((1, h, 4), float(h)), torch.full((h, 4), h)) for h in (5, 6, 5)]
+    groups = stack_by_size(items)
+    assert [tuple(images.shape) for images, _ in groups] == [(2, 1, 5, 4), (1, 1, 6, 4)]
+    assert [tuple(masks.shape) for _, masks in groups] == [(2, 5, 4), (1, 6, 4)]
+
+
+def test_a_long_validation_split_is_sampled_evenly() -> None:
+    samples = [Sample(name=str(i), image=Path(), mask=None) for i in range(10)]
+    assert [s.name for s in spread(samples, 4)] == ["0", "2", "5", "7"]
+    assert spread(samples, 10) is samples
+
+
+def dataset(scenes: Path) -> Dataset:
+    return open_dataset(scenes)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_images_are_the_files_as_they_are(scenes: Path, cached: bool) -> None:
+    samples = dataset(scenes).splits["train"]
+    images = Images(samples, survey(dataset(scenes)).classes, cached=cached)
+    for i, sample in enumerate(samples):
+        image, mask = images[Key(i)]
+        pixels = np.asarray(Image.open(sample.image)).transpose(2, 0, 1)
+        assert sample.mask is not None
+        assert torch.equal(image, torch.from_numpy(pixels.astype(np.float32)))
+        assert np.array_equal(mask.numpy(), np.asarray(Image.open(sample.mask)))
+
+
+def test_what_fits_into_memory_is_read_once(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    plain = data_file.read_image
+
+    def counted(path: Path) -> Any:
+        reads.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(data_file, "read_image", counted)
+    for share, expected in ((0.25, 1), (0.0, 3)):
+        monkeypatch.setattr(data_file, "CACHE_SHARE", share)
+        reads.clear()
+        data = ImageData(dataset(scenes), survey(dataset(scenes)), workers=0)
+        data.setup("fit")
+        for _ in range(3):
+            list(data.train_dataloader())
+        train = data.dataset.splits["train"]
+        assert [reads.count(sample.image) for sample in train] == [expected] * len(train)
+
+
+def test_an_image_without_mask_is_refused(scenes: Path) -> None:
+    sample = Sample(name="x", image=scenes / "images" / "00.png", mask=None)
+    images = Images([sample], survey(dataset(scenes)).classes)
+    with pytest.raises(BadDataError, match=r"00\.png` must have a mask to train on, got none"):
+        images[Key(0)]
+
+
+def pair(height: int = 12, width: int = 17) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image whose channels hold its own mask, so that both can be compared."""
+    mask = torch.arange(height * width).view(height, width) % 200
+    return torch.stack([mask, mask]).float(), mask
+
+
+def augment(**changes: Any) -> Augment:
+    values = {"seed": 3, "mean": (90.0, 90.0), "std": (50.0, 50.0), "largest": 255.0}
+    return Augment(**(values | changes))
+
+
+def test_image_and_mask_stay_together() -> None:
+    """Gain and offset keep the order of the values, so equal ranks mean equal places."""
+    image, mask = pair()
+    moved = 0
+    for epoch in range(8):
+        new, labels = augment(largest=None)(image, mask, epoch=epoch, index=1)
+        for channel in new:
+            ranks = torch.unique(channel, return_inverse=True)[1]
+            assert torch.equal(ranks, torch.unique(labels, return_inverse=True)[1])
+        moved += not torch.equal(labels, mask)
+    assert moved
+
+
+def test_augmentation_depends_on_seed_epoch_and_image_alone() -> None:
+    image, mask = pair()
+    first = augment()(image, mask, epoch=2, index=4)[0]
+    torch.manual_seed(99)
+    assert torch.equal(first, augment()(image, mask, epoch=2, index=4)[0])
+    for seed, epoch, index in ((4, 2, 4), (3, 1, 4), (3, 2, 5)):
+        other = augment(seed=seed)(image, mask, epoch=epoch, index=index)[0]
+        assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("largest", [255.0, 65535.0])
+def test_values_stay_in_the_range_of_their_type(largest: float) -> None:
+    image = torch.tensor([0.0, largest]).view(1, 1, 2).expand(2, 3, 2).clone()
+    for epoch in range(20):
+        new, _ = augment(largest=largest, std=(largest, largest))(
+            image, torch.zeros(3, 2), epoch=epoch, index=0
+        )
+        assert new.min() >= 0
+        assert new.max() <= largest
+
+
+def test_the_cached_image_is_not_changed_by_augmentation(scenes: Path) -> None:
+    samples = dataset(scenes).splits["train"]
+    facts = survey(dataset(scenes))
+    plain = Images(samples, facts.classes, cached=True)
+    images = Images(
+        samples, facts.classes, augment=augment(mean=(9.0,) * 3, std=(9.0,) * 3), cached=True
+    )
+    first = images[Key(0, 0)][0]
+    images[Key(0, 1)]
+    assert torch.equal(images[Key(0, 0)][0], first)
+    assert not torch.equal(first, plain[Key(0)][0])
+
+
+def test_without_validation_images_there_is_no_validation_loader(scenes: Path) -> None:
+    full = dataset(scenes)
+    data = ImageData(Dataset(root=scenes, splits={"train": full.samples}), survey(full), workers=0)
+    data.setup("fit")
+    assert data.val_dataloader() == []
+    assert data.validation == ()
