@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fullconv.images import ClassTable
+from fullconv.images import ClassTable, write_labels
 from fullconv.runs import Recipe, Run, append_row, write_json
 from fullconv.scoring import majority_baseline, score
 
@@ -45,6 +45,7 @@ class Story:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     data: str = "/data/fields"
     table: ClassTable | None = None
+    folder: str = "run"
 
     @property
     def class_table(self) -> ClassTable:
@@ -53,12 +54,18 @@ class Story:
         colours = ClassTable.default(len(self.classes)).colours
         return ClassTable(names=self.classes, colours=colours)
 
+    def confusion_of(self, num_classes: int) -> list[list[int]]:
+        names = tuple(map(str, range(num_classes)))
+        return replace(self, classes=names, examples=self.of(num_classes)).confusion().tolist()
+
     def confusion(self) -> NDArray[np.int64]:
         """The confusion matrix of the examples, counted px by px."""
-        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        num = len(self.classes)
+        matrix = np.zeros((num, num), np.int64)
         for one in self.examples:
             valid = one.truth != self.class_table.ignore
-            np.add.at(matrix, (one.truth[valid], one.prediction[valid]), 1)
+            pairs = one.truth[valid].astype(int) * num + one.prediction[valid]
+            matrix += np.bincount(pairs, minlength=num**2).reshape(num, num)
         return matrix
 
     @staticmethod
@@ -73,8 +80,8 @@ class Story:
 
 def write_run(folder: Path, story: Story) -> Run:
     """Write a run folder, and beside it the images and masks that it names."""
-    run = Run.create(folder / "run")
-    samples = [write_example(folder, run, one) for one in story.examples]
+    run = Run.create(folder / story.folder)
+    samples = [write_example(folder, run, one, story.class_table) for one in story.examples]
     train = [
         {"name": f"train{i}", "image": f"train{i}.png", "mask": f"train{i}.png"}
         for i in range(story.num_train)
@@ -108,12 +115,12 @@ def write_run(folder: Path, story: Story) -> Run:
     return run
 
 
-def write_example(folder: Path, run: Run, one: Example) -> dict[str, str]:
+def write_example(folder: Path, run: Run, one: Example, table: ClassTable) -> dict[str, str]:
     paths = {kind: folder / f"{one.name}.{kind}.png" for kind in ("image", "mask")}
     Image.fromarray(one.image).save(paths["image"])
-    Image.fromarray(one.truth).save(paths["mask"])
     run.predictions.mkdir(exist_ok=True)
-    Image.fromarray(one.prediction).save(run.predictions / f"{one.name}.png")
+    write_labels(paths["mask"], one.truth, table)
+    write_labels(run.predictions / f"{one.name}.png", one.prediction, table)
     return {"name": one.name, **{kind: str(path) for kind, path in paths.items()}}
 
 

@@ -63,7 +63,7 @@ def _fitted(picture: Image.Image, how: Image.Resampling, kind: str, **options: o
         data = _encoded(picture.resize((width, height), how), kind, **options)
         if len(data) <= BYTES or side < SHARP:
             return _address(data, kind)
-        side = side * 4 // 5
+        side = int(side * 0.95 * (BYTES / len(data)) ** 0.5)  # bytes grow with the area
 
 
 def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
