@@ -95,7 +95,7 @@ def test_the_rate_rises_and_falls_with_the_steps(scenes: Path, tmp_path: Path) -
         def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    mine = trainer(tmp_path, max_epochs=20, callbacks=[Watch()], enable_checkpointing=False)
+    mine = trainer(tmp_path, max_epochs=6, callbacks=[Watch()], enable_checkpointing=False)
     mine.fit(module, datamodule=data)
     total = len(rates)
     assert rates == pytest.approx([0.5 * warm_up_cosine(i / total) for i in range(total)])

@@ -13,6 +13,7 @@ from torch import nn
 
 from fullconv.errors import BadDataError
 from fullconv.images import ClassTable, Sample, read_image, read_mask
+from fullconv.prediction import Predictor
 from fullconv.scoring import AbsentRule, Confusion, Scores, majority_baseline, score
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
@@ -79,7 +80,7 @@ def evaluate(
     *,
     memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    keep: Callable[[Sample, NDArray[np.uint8]], None] | None = None,
+    keep: Callable[[Sample, NDArray[Any]], None] | None = None,
 ) -> Evaluation:
     """Return the metrics of a network over images with masks, each predicted as a whole.
 
@@ -96,47 +97,33 @@ def evaluate(
     """
     if not samples:
         raise BadDataError("`samples` must have at least one image with a mask, got none")
-    training = net.training
-    net.eval()
-    try:
-        rows: list[tuple[ImageScore, NDArray[np.int64]]] = []
-        for sample in samples:
-            rows.append(_one(net, sample, classes, memory, keep))
-            if progress:
-                progress(len(rows), len(samples))
-    finally:
-        net.train(training)
+    predict = Predictor(net, memory)
+    rows: list[tuple[ImageScore, NDArray[np.int64]]] = []
+    for sample in samples:
+        rows.append(_one(predict, sample, classes, keep))
+        if progress:
+            progress(len(rows), len(samples))
     matrix = np.sum([counts for _, counts in rows], axis=0)
     return Evaluation(classes=classes, matrix=matrix, images=tuple(image for image, _ in rows))
 
 
 def _one(
-    net: nn.Module,
+    predict: Predictor,
     sample: Sample,
     classes: ClassTable,
-    memory: int | str | None,
-    keep: Callable[[Sample, NDArray[np.uint8]], None] | None,
+    keep: Callable[[Sample, NDArray[Any]], None] | None,
 ) -> tuple[ImageScore, NDArray[np.int64]]:
     if sample.mask is None:
         raise BadDataError(f"`{sample.image}` must have a mask to be scored, got none")
-    logits = _forward(net, read_image(sample.image))
-    del memory
-    labels = np.asarray(logits).argmax(0)
+    labels = np.asarray(predict(read_image(sample.image))).argmax(0).astype(classes.dtype)
     mask = read_mask(sample.mask, classes)
     confusion = Confusion(classes.num_classes, ignore=classes.ignore)
-    confusion.update(torch.from_numpy(labels), torch.from_numpy(mask.astype(np.int64)))
+    confusion.update(torch.from_numpy(labels), torch.from_numpy(mask))
     counts = confusion.matrix()
     scores = score(counts)
     if keep:
-        keep(sample, labels.astype(np.uint8 if classes.num_classes < 256 else np.uint16))
+        keep(sample, labels)
     return (
         ImageScore(name=sample.name, mean_iu=scores.mean_iu, pixel_accuracy=scores.pixel_accuracy),
         counts,
     )
-
-
-def _forward(net: nn.Module, image: NDArray[Any]) -> NDArray[np.float32]:
-    device = next(net.parameters()).device
-    with torch.inference_mode():
-        x = torch.from_numpy(image.astype(np.float32)).to(device)[None]
-        return net(x.contiguous(memory_format=torch.channels_last))[0].float().cpu().numpy()
