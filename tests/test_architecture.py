@@ -19,6 +19,7 @@ ROOMS = {
     "images": {"geometry"},
     "scoring": set[str](),
     "execution": {"geometry", "tracing"},
+    "verifying": {"geometry", "tracing", "execution"},
     "prediction": {"geometry", "tracing", "execution", "images", "scoring"},
     "runs": {"networks", "images"},
     "training": {"networks", "images", "scoring", "execution", "prediction", "runs"},
@@ -26,7 +27,7 @@ ROOMS = {
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {
         "geometry", "tracing", "networks", "images", "scoring", "execution", "prediction",
-        "runs", "training", "reporting", "demo",
+        "runs", "training", "reporting", "demo", "verifying",
     },
 }  # fmt: skip
 ARRAY_LIBRARIES = {"torch", "numpy"}

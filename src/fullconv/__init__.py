@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fullconv.prediction import predict as predict
     from fullconv.tracing import rule as rule
     from fullconv.tracing import trace as trace
+    from fullconv.verifying import verify as verify
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "rule",
     "trace",
     "tracing",
+    "verify",
 ]
 
 _HOME = {
@@ -40,6 +42,7 @@ _HOME = {
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
     "trace": "fullconv.tracing",
+    "verify": "fullconv.verifying",
 }
 
 

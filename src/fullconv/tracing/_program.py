@@ -175,8 +175,8 @@ def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
     modules = _Modules()
     recorder = _Recorder(modules)
     # In inference mode operators would arrive undivided (linear, conv2d …).
-    plain = torch.inference_mode(False)
-    with plain, torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), modules.watching(net):
+    plain, fake = torch.inference_mode(False), FakeTensorMode(allow_non_fake_inputs=True)
+    with plain, torch.no_grad(), _buffers_kept(net), modules.watching(net), fake:
         image = example(net, channels, shape)
         with recorder:
             try:
@@ -189,6 +189,18 @@ def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
         output=recorder.value(output),
         dtype_bytes=image.element_size(),
     )
+
+
+@contextmanager
+def _buffers_kept(net: nn.Module) -> Generator[None]:
+    """Put back what a run in training mode writes into buffers: integer counters are really counted."""
+    before = [(buffer, buffer._version, buffer.clone()) for buffer in net.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, version, content in before:
+            if buffer._version != version:
+                buffer.copy_(content)
 
 
 def example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:

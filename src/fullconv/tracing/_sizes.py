@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from fullconv.errors import FullconvError
-from fullconv.tracing._program import BATCH, example, record, the_map
+from fullconv.tracing._program import example, record, the_map
 
 # Sizes tried when no shape is given: multiples of most periods, small ones first, then the sizes of
 # well-known networks, then every remainder modulo 64.
@@ -42,10 +43,7 @@ class Sizes:
     def __init__(self, net: nn.Module, channels: int) -> None:
         self._net, self._channels = net, channels
         self._known: dict[tuple[int, ...], tuple[int, ...] | Exception] = {}
-        self._empty = {
-            name: tensor.to("meta")
-            for name, tensor in (*net.named_parameters(), *net.named_buffers())
-        }
+        self._hollow = _hollow(net)
         self._run: Callable[[tuple[int, ...]], Any] = self._run_on_meta
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -72,19 +70,27 @@ class Sizes:
         return found if all(found) else ValueError(f"the map would have shape {found}")
 
     def _run_on_meta(self, shape: tuple[int, ...]) -> Any:
-        like = next((t for t in self._empty.values() if t.is_floating_point()), None)
-        image = torch.empty(
-            BATCH,
-            self._channels,
-            *shape,
-            device="meta",
-            dtype=like.dtype if like is not None else None,
-        )
-        return torch.func.functional_call(self._net, self._empty, (image,))
+        return self._hollow(example(self._hollow, self._channels, shape))
 
     def _run_on_fake(self, shape: tuple[int, ...]) -> Tensor:
         with FakeTensorMode(allow_non_fake_inputs=True):
             return self._net(example(self._net, self._channels, shape))
+
+
+def _hollow(net: nn.Module) -> nn.Module:
+    """Return a copy of the network without numbers; the network itself where it cannot be copied.
+
+    Copying with the tensors already "copied" takes no weight memory. (`functional_call` would do
+    without a copy, but leaves modules that are registered twice without their weights.)
+    """
+    memo = {id(t): torch.empty_like(t, device="meta") for t in (*net.parameters(), *net.buffers())}
+    memo |= {
+        id(p): nn.Parameter(memo[id(p)], requires_grad=p.requires_grad) for p in net.parameters()
+    }
+    try:
+        return copy.deepcopy(net, memo)
+    except Exception:  # noqa: BLE001 - locks, open files, tensors with a graph: whatever it holds
+        return net
 
 
 def find_start(sizes: Sizes, net: nn.Module, channels: int, ndim: int) -> tuple[int, ...]:

@@ -1,0 +1,6 @@
+"""Certificates: a network's geometry against witnesses that do not know how it was found."""
+
+from fullconv.verifying._certificate import Certificate, Finding
+from fullconv.verifying._verify import verify
+
+__all__ = ["Certificate", "Finding", "verify"]

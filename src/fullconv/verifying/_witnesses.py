@@ -1,0 +1,212 @@
+"""The witnesses: each compares what the geometry claims with what the network does.
+
+None of them reads the network's operators. They run it: with pixels poisoned, on windows, backward,
+and on cropped patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from fullconv.geometry import Box, Window
+from fullconv.verifying._blame import first_difference
+from fullconv.verifying._certificate import Finding
+from fullconv.verifying._trial import TOLERANCE, Trial
+
+NUM_WINDOWS = 12
+NUM_PATCHES = 8
+MAX_FOOTPRINTS = 12
+
+
+def footprint(trial: Trial) -> Finding:
+    """Poison the pixels just outside a unit's field, and the outermost ones inside it.
+
+    Outside, a large change must leave the unit as it is; inside, NaN must reach it (so a field is
+    neither too small nor too large), whatever the weights.
+    """
+    cases, worst, detail = 0, 0.0, ""
+    for unit in _units(trial):
+        field = trial.geometry.field_of(unit)
+        for axis, size in enumerate(trial.shape):
+            for row, depends in _rows(field.start[axis], field.stop[axis], size):
+                cases += 1
+                error = (
+                    _depends(trial, unit, axis, row) if depends else _leaks(trial, unit, axis, row)
+                )
+                if error > TOLERANCE and not detail:
+                    verb = "does not depend on" if depends else "depends on"
+                    detail = f"unit {unit} {verb} pixel {row} of axis {axis}; its field is {field}"
+                worst = max(worst, error)
+    return Finding(
+        witness="footprint of units", cases=cases, error=worst, passed=not detail, detail=detail
+    )
+
+
+def _units(trial: Trial) -> Iterator[tuple[int, ...]]:
+    """Yield units: every phase in the middle (up to a few), the first and the last."""
+    middle = tuple(m // 2 for m in trial.map_shape)
+    most = max(axis.units for axis in trial.geometry.axes)
+    step = max(1, -(-most // (MAX_FOOTPRINTS - 2)))
+    for r in range(0, most, step):
+        yield tuple(min(c + r, m - 1) for c, m in zip(middle, trial.map_shape, strict=True))
+    yield (0,) * len(middle)
+    yield tuple(m - 1 for m in trial.map_shape)
+
+
+def _rows(start: int, stop: int, size: int) -> Iterator[tuple[int, bool]]:
+    """Yield the rows of pixels to poison along an axis, and whether the unit depends on them."""
+    if start == stop:
+        return
+    for row, depends in ((start - 1, False), (start, True), (stop - 1, True), (stop, False)):
+        if 0 <= row < size:
+            yield row, depends
+
+
+def _poisoned(trial: Trial, axis: int, row: int, poison: float) -> Tensor:
+    image = trial.image.clone()
+    image.select(axis + 1, row).fill_(poison)
+    return image
+
+
+def _depends(trial: Trial, unit: tuple[int, ...], axis: int, row: int) -> float:
+    """Return 0 if NaN in a row of pixels reaches the unit, else 1."""
+    found = trial.map_of(_poisoned(trial, axis, row, float("nan")))[(slice(None), *unit)]
+    return 0.0 if found.isnan().any() else 1.0
+
+
+def _leaks(trial: Trial, unit: tuple[int, ...], axis: int, row: int) -> float:
+    """Return by how much a row of large pixels changes the unit, relative to the map."""
+    place = (slice(None), *unit)
+    found = trial.map_of(_poisoned(trial, axis, row, 1e3))[place]
+    return float((found - trial.whole[place]).abs().max()) / trial.scale
+
+
+def windows(trial: Trial) -> Finding:
+    """Run the network on the windows of random boxes of units, and compare with the whole map."""
+    worst, detail = 0.0, ""
+    for n in range(NUM_WINDOWS):
+        window = trial.geometry.window(trial.box(1.0 if n % 3 else 0.1), trial.shape)
+        error, problem = _compared(trial, window)
+        worst = max(worst, error)
+        detail = detail or problem
+    return Finding(
+        witness="random windows against the whole map",
+        cases=NUM_WINDOWS,
+        error=worst,
+        passed=not detail,
+        detail=detail,
+    )
+
+
+def _compared(trial: Trial, window: Window) -> tuple[float, str]:
+    """Return the relative error of a window, and where it first goes wrong."""
+    try:
+        part = trial.part(window)
+    except (RuntimeError, ValueError) as error:
+        return 1.0, f"the network does not take the window {window.reads}: {error}"
+    expected = trial.whole[(slice(None), *window.units.slices)]
+    if part.shape != expected.shape:
+        return (
+            1.0,
+            f"the window {window.reads} gives {tuple(part.shape)} for {tuple(expected.shape)}",
+        )
+    difference = (part - expected).abs().amax(0)
+    error = float(difference.max()) / trial.scale
+    if error <= TOLERANCE:
+        return error, ""
+    place = torch.unravel_index(difference.argmax(), difference.shape)
+    unit = tuple(int(p) + a for p, a in zip(place, window.units.start, strict=True))
+    return error, (
+        f"unit {unit} in the window {window.reads.start} to {window.reads.stop} is off by "
+        f"{error:.1e} of the largest value; {first_difference(trial, window)}"
+    )
+
+
+def gradients(trial: Trial) -> Finding:
+    """Sum over random units: gradients gathered window by window, against plain autograd."""
+    named = dict(trial.net.named_parameters())
+    witness = "gradients of random units, windowed against plain autograd"
+    if not named:
+        return Finding(witness=witness, cases=0, error=0.0, passed=True, detail="no weights")
+    chosen = torch.rand(trial.map_shape, generator=trial.generator) < 0.3
+    factors = torch.randn(trial.whole.shape, generator=trial.generator, dtype=torch.float64)
+    factors *= chosen
+    expected = _gradients((trial.net(trial.image[None])[0] * factors).sum(), list(named.values()))
+    try:
+        found = _gathered(trial, factors, list(named.values()))
+    except (RuntimeError, ValueError) as error:
+        detail = f"the network does not take a window: {error}"
+        return Finding(witness=witness, cases=1, error=1.0, passed=False, detail=detail)
+    errors = [_relative(f, e) for f, e in zip(found, expected, strict=True)]
+    worst = max(errors)
+    detail = "" if worst <= TOLERANCE else f"first off at `{list(named)[_first(errors)]}`"
+    return Finding(witness=witness, cases=len(named), error=worst, passed=not detail, detail=detail)
+
+
+def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+
+def _gathered(trial: Trial, factors: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the gradients of the windows of a cover, added up."""
+    totals = [torch.zeros_like(p) for p in parameters]
+    for box in _halves(Box.whole(trial.map_shape), trial):
+        window = trial.geometry.window(box, trial.shape)
+        part = trial.net(trial.image[(slice(None), *window.reads.slices)][None])[0]
+        owned = part[(slice(None), *window.inside.slices)]
+        loss = (owned * factors[(slice(None), *box.slices)]).sum()
+        for total, grad in zip(totals, _gradients(loss, parameters), strict=True):
+            total += grad
+    return totals
+
+
+def _first(errors: list[float]) -> int:
+    return next(n for n, error in enumerate(errors) if error > TOLERANCE)
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
+
+
+def _halves(box: Box, trial: Trial) -> Iterator[Box]:
+    """Yield boxes that cut the map once along every axis, at random places."""
+    boxes = [box]
+    for axis, size in enumerate(box.shape):
+        cut = box.start[axis] + trial.draw(size)
+        boxes = [half for b in boxes for half in _cut(b, axis, cut)]
+    yield from boxes
+
+
+def _cut(box: Box, axis: int, place: int) -> Iterator[Box]:
+    for a, b in ((box.start[axis], place), (place, box.stop[axis])):
+        if a < b:
+            yield Box(
+                start=(*box.start[:axis], a, *box.start[axis + 1 :]),
+                stop=(*box.stop[:axis], b, *box.stop[axis + 1 :]),
+            )
+
+
+def patches(trial: Trial) -> Finding:
+    """Crop the fields of random units out of the image: an unpadded network gives the same answer."""
+    witness = "cropped patches"
+    first, last = (0,) * len(trial.map_shape), tuple(m - 1 for m in trial.map_shape)
+    if any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last)):
+        return Finding(
+            witness=witness, cases=0, error=0.0, passed=True,
+            detail="units see padding, so a cropped patch is another image",
+        )  # fmt: skip
+    worst = 0.0
+    for _ in range(NUM_PATCHES):
+        unit = tuple(trial.draw(m - 1) for m in trial.map_shape)
+        patch = trial.image[(slice(None), *trial.geometry.field_of(unit).slices)]
+        found = trial.map_of(patch).reshape(trial.whole.shape[0], -1)[:, 0]
+        worst = max(
+            worst, float((found - trial.whole[(slice(None), *unit)]).abs().max()) / trial.scale
+        )
+    detail = "" if worst <= TOLERANCE else "a unit differs from the network on its cropped field"
+    return Finding(
+        witness=witness, cases=NUM_PATCHES, error=worst, passed=not detail, detail=detail
+    )

@@ -1,0 +1,43 @@
+"""Tracing reads a network; it must leave it exactly as it was."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import fullconv as fc
+
+
+class SharedLayer(nn.Module):
+    """One layer registered under two names, as many published networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), self.norm, nn.ReLU(inplace=True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def test_weights_buffers_hooks_and_modes_are_as_before() -> None:
+    net = SharedLayer().eval()
+    net.body[0].train()
+    before = copy.deepcopy(net.state_dict())
+    fc.trace(net)
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(
+        after[k].device.type == "cpu" and torch.equal(v, after[k]) for k, v in before.items()
+    )
+    assert [m.training for m in net.modules()] == [False, False, False, True, False]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_running_statistics_stay_when_a_network_in_training_is_refused() -> None:
+    net = SharedLayer().train()
+    with pytest.raises(fc.NotLocalError, match="BatchNorm in training"):
+        fc.trace(net)
+    assert int(net.norm.num_batches_tracked) == 0
+    assert torch.equal(net.norm.running_mean, torch.zeros(4))

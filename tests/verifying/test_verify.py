@@ -1,0 +1,125 @@
+"""The certificate: right networks pass it, and every planted fault is caught."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fullconv as fc
+from fullconv.geometry import Axis, Geometry
+from fullconv.verifying import Certificate
+
+SHAPE = (3, 40, 56)
+
+
+class TwoLevels(nn.Module):
+    """A small encoder and decoder with one skip."""
+
+    def __init__(self, norm: nn.Module | None = None, mode: str = "zeros") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down = nn.Conv2d(3, 6, 3, padding=1, padding_mode=mode)
+        self.norm = norm or nn.Identity()
+        self.deep = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Conv2d(12, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = torch.relu(self.norm(self.down(x)))
+        coarse = F.relu(self.deep(F.max_pool2d(fine, 4)))
+        return self.head(torch.cat([fine, F.interpolate(coarse, scale_factor=4)], 1))
+
+
+@pytest.fixture(scope="module")
+def right() -> Geometry:
+    return fc.trace(TwoLevels(), shape=SHAPE[1:])
+
+
+def changed(axis: Axis, **by: int) -> Axis:
+    """Return the axis with each phase moved by so many px."""
+    return replace(
+        axis,
+        phases=tuple(
+            replace(p, **{name: getattr(p, name) + d for name, d in by.items()})
+            for p in axis.phases
+        ),
+    )
+
+
+def failed(certificate: Certificate) -> set[str]:
+    return {f.witness.split(" ")[0] for f in certificate.findings if not f.passed}
+
+
+def test_a_right_geometry_passes_and_says_so() -> None:
+    certificate = fc.verify(TwoLevels(), shape=SHAPE)
+    assert certificate.passed
+    assert str(certificate).startswith("passed on an image of shape (3, 40, 56)")
+    assert {f.cases > 0 for f in certificate.findings[:3]} == {True}
+    assert max(f.error for f in certificate.findings) < 1e-12
+
+
+def test_an_unpadded_network_is_also_held_against_cropped_patches() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 5))
+    patches = fc.verify(net, shape=(3, 32, 30)).findings[3]
+    assert (patches.passed, patches.cases) == (True, 8)
+
+
+@pytest.mark.parametrize("by", [{"start": 1, "first": 1}, {"stop": -1, "last": -1}])
+def test_a_halo_one_too_small_is_caught(right: Geometry, by: dict[str, int]) -> None:
+    wrong = replace(right, axes=(changed(right.axes[0], **by), right.axes[1]))
+    assert "footprint" in failed(fc.verify(TwoLevels(), shape=SHAPE, geometry=wrong))
+
+
+def test_a_field_one_too_large_is_caught(right: Geometry) -> None:
+    wrong = replace(right, axes=(right.axes[0], changed(right.axes[1], start=-1, first=-1)))
+    assert failed(fc.verify(TwoLevels(), shape=SHAPE, geometry=wrong)) == {"footprint"}
+
+
+def test_starts_off_the_period_are_caught(right: Geometry) -> None:
+    axis = replace(
+        right.axes[0], period=1, phases=right.axes[0].phases[:1], legal=((1, 1),), residue=0
+    )
+    wrong = replace(right, axes=(axis, right.axes[1]))
+    assert {"random", "gradients"} <= failed(fc.verify(TwoLevels(), shape=SHAPE, geometry=wrong))
+
+
+def test_a_norm_over_the_image_that_the_geometry_hides_is_caught_and_named(right: Geometry) -> None:
+    certificate = fc.verify(TwoLevels(nn.GroupNorm(2, 6)), shape=SHAPE, geometry=right)
+    assert failed(certificate) == {"footprint", "random", "gradients"}
+    assert "`norm` (GroupNorm)" in certificate.findings[1].detail
+
+
+def test_a_padding_mode_that_the_geometry_dropped_is_caught(right: Geometry) -> None:
+    certificate = fc.verify(TwoLevels(mode="circular"), shape=SHAPE, geometry=right)
+    assert not certificate.passed
+
+
+def test_a_network_that_is_not_local_fails_by_the_name_of_its_module() -> None:
+    certificate = fc.verify(TwoLevels(nn.GroupNorm(2, 6)), shape=SHAPE)
+    assert not certificate.passed
+    assert "`norm` (GroupNorm) is not local" in certificate.findings[0].detail
+    assert json.loads(certificate.to_json())["geometry"] is None
+
+
+def test_a_score_layer_at_zero_hides_nothing(right: Geometry) -> None:
+    net = TwoLevels()
+    nn.init.zeros_(net.head.weight)
+    wrong = replace(right, axes=(changed(right.axes[0], first=4, start=4), right.axes[1]))
+    assert not fc.verify(net, shape=SHAPE, geometry=wrong).passed
+    assert not net.head.weight.any()
+
+
+def test_the_json_holds_geometry_and_findings() -> None:
+    found = json.loads(fc.verify(TwoLevels(), shape=SHAPE).to_json())
+    assert found["passed"] is True
+    assert found["geometry"]["period"] == [4, 4]
+    assert len(found["findings"]) == 4
+
+
+def test_a_shape_that_the_network_does_not_take_is_refused() -> None:
+    with pytest.raises(fc.FullconvError, match="nearest are 40 x 56 and 44 x 56"):
+        fc.verify(TwoLevels(), shape=(3, 41, 56))
