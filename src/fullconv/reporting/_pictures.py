@@ -29,8 +29,6 @@ def label_picture(labels: NDArray[np.integer], classes: ClassTable) -> Markup:
     table = np.zeros((max(int(labels.max()), classes.num_classes) + 1, 4), np.uint8)
     table[: classes.num_classes, :3] = classes.colours
     table[: classes.num_classes, 3] = 255
-    if classes.ignore < len(table):
-        table[classes.ignore] = 0
     present, indices = np.unique(labels, return_inverse=True)
     return _flat(indices.reshape(labels.shape), table[present])
 
