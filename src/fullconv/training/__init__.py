@@ -11,23 +11,31 @@ from typing import TYPE_CHECKING, Any
 from fullconv.training._config import TrainConfig, read_config
 
 if TYPE_CHECKING:
+    from fullconv.training._counting import counting as counting
     from fullconv.training._data import ImageData as ImageData
     from fullconv.training._evaluation import Evaluation as Evaluation
     from fullconv.training._evaluation import evaluate as evaluate
     from fullconv.training._losses import Criterion as Criterion
     from fullconv.training._losses import criterion as criterion
     from fullconv.training._module import Segmentation as Segmentation
+    from fullconv.training._resolve import resolve as resolve
+    from fullconv.training._score_run import RunScore as RunScore
+    from fullconv.training._score_run import score_run as score_run
     from fullconv.training._train import train as train
 
 __all__ = [
     "Criterion",
     "Evaluation",
     "ImageData",
+    "RunScore",
     "Segmentation",
     "TrainConfig",
+    "counting",
     "criterion",
     "evaluate",
     "read_config",
+    "resolve",
+    "score_run",
     "train",
 ]
 
@@ -35,9 +43,13 @@ _HOME = {
     "Criterion": "_losses",
     "Evaluation": "_evaluation",
     "ImageData": "_data",
+    "RunScore": "_score_run",
     "Segmentation": "_module",
+    "counting": "_counting",
     "criterion": "_losses",
     "evaluate": "_evaluation",
+    "resolve": "_resolve",
+    "score_run": "_score_run",
     "train": "_train",
 }
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fullconv.errors import BadDataError
 from fullconv.images import ClassTable, Sample, read_image, read_mask
-from fullconv.prediction import Predictor
+from fullconv.prediction import Answer, Predictor
 from fullconv.scoring import AbsentRule, Confusion, Scores, majority_baseline, score
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
@@ -115,7 +115,9 @@ def _one(
 ) -> tuple[ImageScore, NDArray[np.int64]]:
     if sample.mask is None:
         raise BadDataError(f"`{sample.image}` must have a mask to be scored, got none")
-    labels = np.asarray(predict(read_image(sample.image))).argmax(0).astype(classes.dtype)
+    image = read_image(sample.image)
+    answer = Answer((classes.num_classes, *image.shape[1:]), dtype=classes.dtype)
+    labels = predict(image, answer).labels
     mask = read_mask(sample.mask, classes)
     confusion = Confusion(classes.num_classes, ignore=classes.ignore)
     confusion.update(torch.from_numpy(labels), torch.from_numpy(mask))

@@ -1,8 +1,6 @@
 """The progress of a run in the terminal."""
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,7 +9,6 @@ import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
@@ -21,25 +18,6 @@ from rich.progress import (
 from fullconv.training._module import Segmentation
 
 REFRESH_S = 0.5
-
-
-@contextmanager
-def counting(console: Console, what: str) -> Generator[Callable[[int, int], None]]:
-    """Yield a function that shows (done, of all) on a bar."""
-    with Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(what, total=None)
-
-        def show(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield show
 
 
 class Bar(pl.Callback):

@@ -20,12 +20,12 @@ from fullconv.runs import (
     write_text,
 )
 from fullconv.training._config import TrainConfig
+from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
 from fullconv.training._losses import balanced_weights, criterion
 from fullconv.training._module import Segmentation
-from fullconv.training._progress import counting
 from fullconv.training._record import note_end, note_start
 
 
