@@ -73,6 +73,16 @@ def test_more_than_255_classes_stay_16_bit(save: Save) -> None:
     assert mask.dtype == np.uint16
 
 
+def test_8_bit_masks_under_a_table_of_more_than_255_classes(save: Save) -> None:
+    names = tuple(str(i) for i in range(1, 301))
+    colours = ClassTable.default(300).colours
+    table = ClassTable(
+        names=names, colours=colours, ignore=65535, indices=tuple(range(1, 301)), ignored=(0,)
+    )
+    stored = np.array([[0, 1, 255]], dtype=np.uint8)
+    np.testing.assert_array_equal(read_mask(save("m.png", stored), table), [[65535, 0, 254]])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_indices_with_gaps_become_positions(save: Save, dtype: str) -> None:
     table = ClassTable(names=("x", "y"), colours=THREE.colours[:2], indices=(3, 255), ignored=(9,))
@@ -116,6 +126,18 @@ def test_a_negative_index_is_outside_the_table(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "m.tif", np.array([[0, -1]], dtype=np.int16))
     with pytest.raises(BadDataError, match="class index outside the class table: -1"):
         read_mask(tmp_path / "m.tif", THREE)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_masks_are_read_alike_however_their_rows_are_chunked(
+    save: Save, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fullconv.images._stored.CHUNK_PX", 5)
+    path = save("m.png", MASK.astype(dtype))
+    np.testing.assert_array_equal(read_mask(path, THREE), MASK)
+    two = ClassTable(names=("a", "c"), colours=THREE.colours[:2], indices=(0, 7))
+    with pytest.raises(BadDataError, match="outside the class table: 1, 2; the table has 0, 7"):
+        read_mask(path, two)
 
 
 def test_colours_outside_the_table_are_named_in_part(save: Save) -> None:

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullconv.images._split import position_in_unit, split_by_name
+from fullconv.images._split import VALIDATION_SHARE, position_in_unit, split_by_name
 
 names = st.lists(st.text(min_size=1), min_size=2, max_size=40, unique=True)
 
@@ -38,6 +38,13 @@ def test_a_name_keeps_its_side_when_others_come() -> None:
     few, many = split([f"{i}" for i in range(60)]), split([f"{i}" for i in range(600)])
     assert set(few[0]) <= set(many[0])
     assert set(few[1]) <= set(many[1])
+
+
+def test_a_side_that_would_be_empty_gets_one() -> None:
+    assert all(position_in_unit(name) < VALIDATION_SHARE for name in "epuy")
+    assert all(position_in_unit(name) > VALIDATION_SHARE for name in "abc")
+    assert [len(side) for side in split(list("epuy"))] == [1, 3]
+    assert [len(side) for side in split(list("abc"))] == [2, 1]
 
 
 def test_the_split_is_the_same_today_as_in_the_first_release() -> None:

@@ -231,7 +231,7 @@ def test_facts_do_not_depend_on_how_the_rows_are_chunked(
     whole = survey(open_dataset(data))
     for cache in cache_home.rglob("*.json"):
         cache.unlink()
-    monkeypatch.setattr("fullconv.images._facts.CHUNK_PX", 13)
+    monkeypatch.setattr("fullconv.images._stored.CHUNK_PX", 13)
     chunked = survey(open_dataset(data))
     np.testing.assert_allclose(chunked.std, whole.std, rtol=1e-12)
     assert replace(chunked, std=whole.std) == whole

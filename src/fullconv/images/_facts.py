@@ -10,8 +10,8 @@ import numpy.typing as npt
 from fullconv.images._faults import BrokenRuleError
 from fullconv.images._files import image_of
 from fullconv.images._masks import codes_of, pack
+from fullconv.images._stored import row_chunks
 
-CHUNK_PX = 2**20
 # More different values than any class table: the file is a photograph, not a mask.
 MAX_CODES = 65536
 
@@ -78,7 +78,7 @@ def mask_facts(path: Path) -> MaskFacts:
     codes = found.pixels
     by_colour = codes.ndim == 3
     counts: dict[int, int] = {}
-    for rows in _chunks(codes):
+    for rows in row_chunks(codes):
         values, times = _counted(pack(rows) if by_colour else rows)
         for value, count in zip(values.tolist(), times.tolist(), strict=True):
             counts[value] = counts.get(value, 0) + count
@@ -97,7 +97,7 @@ def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:
     """Return mean and variance, in float64 but without a float64 copy of the whole channel."""
     mean = float(channel.mean(dtype=np.float64))
     squares = 0.0
-    for rows in _chunks(channel):
+    for rows in row_chunks(channel):
         deviations = np.subtract(rows, mean, dtype=np.float64).ravel()
         squares += float(deviations @ deviations)
     return mean, squares / channel.size
@@ -109,8 +109,3 @@ def _counted(codes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any
     times = np.bincount(codes.ravel(), minlength=256)
     values = np.flatnonzero(times)
     return values, times[values]
-
-
-def _chunks(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    rows = max(1, CHUNK_PX // max(1, pixels.shape[1]))
-    return [pixels[start : start + rows] for start in range(0, len(pixels), rows)]

@@ -19,6 +19,8 @@ HARMLESS_PX = 2**27
 MAX_RATIO = 500
 # The decoder's buffer, the array made of it, and the array in another order of axes.
 COPIES = 3
+# Whole-image work in wider numbers goes by so many pixels, so that it needs no memory to speak of.
+CHUNK_PX = 2**20
 
 # Orientation tag → swap the axes, then flip the rows, then flip the columns (TIFF 6.0, tag 274).
 TURNS = {
@@ -124,3 +126,9 @@ def turn(pixels: npt.NDArray[Any], orientation: object) -> Stored:
     pixels = pixels[::-1] if upside_down else pixels
     pixels = pixels[:, ::-1] if mirrored else pixels
     return Stored(pixels=np.ascontiguousarray(pixels), turned=True)
+
+
+def row_chunks(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Return views of all rows, about 2²⁰ px each."""
+    rows = max(1, CHUNK_PX // max(1, pixels.shape[1]))
+    return [pixels[start : start + rows] for start in range(0, len(pixels), rows)]
