@@ -94,7 +94,12 @@ class ClassTable:
 
     @staticmethod
     def read(path: Path) -> ClassTable:
-        """Return the table in a ``.csv`` or ``.yaml`` file; `docs` describe the columns.
+        """Return the table in a ``.csv`` or ``.yaml`` file.
+
+        A row is a class: ``name``, ``index`` (its number in mask files), ``colour`` (``#rrggbb`` or
+        ``r;g;b``, or columns ``r``, ``g``, ``b``) and ``ignore`` (yes or no). All but one of name
+        and index may be left out. Without ``ignore``, rows named void, ignore, ignored, unlabeled
+        or unlabelled are ignored.
 
         Raises:
             BadDataError: If a row cannot be understood, or two rows contradict each other.

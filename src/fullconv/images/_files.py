@@ -84,7 +84,8 @@ def _refusing_damage() -> Generator[None]:
     except MemoryError as error:
         raise BrokenRuleError("does not fit into the memory that is available") from error
     except Exception as error:  # decoders raise anything on damaged files
-        raise BrokenRuleError(f"cannot be decoded, perhaps truncated ({error})") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BrokenRuleError(f"cannot be decoded, perhaps truncated ({reason})") from error
 
 
 def _format(path: Path) -> Format:
