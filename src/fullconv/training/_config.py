@@ -36,23 +36,26 @@ class TrainConfig:
     Attributes:
         data: Folder with ``images`` and ``masks`` (or ``train``, ``val``, ``test`` with those
             inside), or a CSV file of pairs.
-        out: Folder of the run; it must not exist yet, or be empty.
+        out: Folder of the run; it must not exist yet, or be empty. The command line takes
+            ``runs/`` and the name of the data if it is not given.
         net: Name of a network, or ``package.module:factory``.
-        options: Options of the network, such as ``{"width": 32}``.
+        options: Options of the network, such as ``{"width": 32}``; each is a flag of its own on
+            the command line, such as ``--options.width 32``.
         epochs: How often every training image is seen. Give this or `minutes`.
         minutes: Time budget of the training itself, validation included. 5 if neither is given.
-        lr: Largest learning rate; None for the one that goes with the optimiser.
+        lr: Largest learning rate; if not given, the one that goes with the optimiser.
         batch: Images per step.
         precision: ``32``, or ``bf16`` for autocast: faster on hardware that has it.
         seed: Seed of weights, order and augmentation.
-        workers: Processes that read and augment; None to decide by device and cache.
+        workers: Processes that read and augment; if not given, by device and cache.
         class_weights: ``none``, or ``balanced``: each class's share of the loss is the same.
         augment: Whether to augment.
         loss: ``cross-entropy`` (mean over the step's valid units), ``cross-entropy-sum`` (their
             sum, as in the paper), ``dice`` or ``focal``.
         optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
         sampling: Which units count in a step: ``whole`` images.
-        memory: What prediction may add, such as ``2 GiB``; None for whole images at once.
+        memory: What predicting the held-out images may add, such as ``2 GiB``. The command line
+            refuses it: there it is for the whole process, and whole-image steps cannot be cut yet.
     """
 
     data: Path

@@ -1,0 +1,47 @@
+"""The program `fullconv`: its commands, and what becomes of errors."""
+
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+from rich.text import Text
+
+from fullconv import __version__
+from fullconv.cli._evaluate import evaluate
+from fullconv.cli._predict import predict
+from fullconv.cli._status import DONE, INTERRUPTED, MENDABLE, USAGE
+from fullconv.cli._trace import trace
+from fullconv.cli._train import train
+from fullconv.errors import FullconvError
+
+app = App(
+    name="fullconv",
+    help="Train and run convolutional networks on whole images of any size.",
+    version=__version__,
+    help_format="markdown",
+    suppress_keyboard_interrupt=False,
+    exit_on_error=False,
+    result_action="return_value",
+)
+for command in (train, predict, evaluate, trace):
+    app.command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status.
+
+    Args:
+        arguments: What stands behind `fullconv` on the command line; None for that of the process.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        status = app(arguments, error_console=errors)
+    except CycloptsError:  # which has been shown
+        return USAGE
+    except FullconvError as error:
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)))
+        return MENDABLE
+    except KeyboardInterrupt:
+        errors.print("stopped by Ctrl-C")
+        return INTERRUPTED
+    return status if isinstance(status, int) else DONE
