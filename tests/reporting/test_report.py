@@ -100,7 +100,7 @@ def test_names_with_markup_are_only_text(page_of: PageOf, story: Any) -> None:
 def test_a_run_that_never_validated_nor_was_evaluated_says_so(page_of: PageOf, story: Any) -> None:
     page = page_of(replace(story, evaluated=False, num_steps=3, seconds=2.4, validations=0))
     assert page.sections == ["subject", "curves", "frequencies", "setup"]
-    assert "was not evaluated on held-out images: the run ended before that." in page.words
+    assert "was not evaluated on held-out images: the run was stopped before that." in page.words
     assert "trained for 2 seconds" in page.words
     assert "Training ended before the first validation." in page.words
 
@@ -128,10 +128,19 @@ def test_a_run_without_held_out_images_says_so(page_of: PageOf, story: Any) -> N
     assert "There is no validation split" in page.words
 
 
-def test_an_interrupted_run_says_so(make_run: Maker, story: Any) -> None:
-    run = make_run(replace(story, evaluated=False))
-    write_json(run.run_json, {"interrupted": True})
-    assert "the run was interrupted before that." in Page(write_report(run)).words
+def test_facts_of_a_run_are_told_as_people_write_them(make_run: Maker, story: Any) -> None:
+    run = make_run(story)
+    again = [{"command": "fullconv train --resume runs/fields", "start": "2026-01-02"}]
+    machine = {"memory_bytes": 8 * 2**30, "gpus": []}
+    write_json(
+        run.run_json,
+        {"command": "first", "resumed": again, "finished": True, "steps": 1200, "machine": machine},
+    )
+    page = Page(write_report(run))
+    assert "<pre>first\nfullconv train --resume runs/fields</pre>" in page.html
+    for name, value in (("finished", "yes"), ("steps", "1\u202f200"), ("memory", "8.0 GiB")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in page.html
+    assert "gpus" not in page.words
 
 
 def test_losses_that_are_no_numbers_are_counted_not_drawn(make_run: Maker, story: Any) -> None:

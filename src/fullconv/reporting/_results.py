@@ -61,8 +61,7 @@ def _not_evaluated(record: Record) -> str:
     held_out = [split for split in ("val", "test") if record.data.splits.get(split)]
     if not held_out:
         return "was not evaluated: every image was used for training."
-    how = "was interrupted" if record.facts.get("interrupted") else "ended"
-    return f"was not evaluated on held-out images: the run {how} before that."
+    return "was not evaluated on held-out images: the run was stopped before that."
 
 
 def results(record: Record) -> Section | None:
@@ -74,7 +73,7 @@ def results(record: Record) -> Section | None:
     note = paragraph(
         f"Measured on the {words.plural(len(evaluation.images), 'image')} of the split "
         f"“{evaluation.split}”, over one confusion matrix of all their px. The mark on each bar, "
-        f"and the number after it, is the baseline: always answering "
+        f"and the number below it, is the baseline: always answering "
         f"“{_majority(record, evaluation)}”, the class most frequent there."
     )
     body = Markup('<div class="tiles">{}</div>').format(tiles) + note

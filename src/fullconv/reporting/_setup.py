@@ -10,6 +10,7 @@ from fullconv.reporting import _words as words
 from fullconv.reporting._record import Record
 from fullconv.reporting._section import Section, facts, joined, swatch
 
+SETTINGS = ("optimizer", "lr", "batch", "loss", "class_weights", "precision", "augment", "seed")
 NAMED = 12  # classes up to which all are named here
 
 
@@ -59,47 +60,50 @@ def _training(record: Record) -> str:
     return f"{made}, {seen} images seen, {words.duration(steps['seconds'][-1])}"
 
 
-SETTINGS = ("optimizer", "lr", "batch", "loss", "class_weights", "precision", "augment", "seed")
-
-
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the settings that matter most, where the configuration has them."""
-    named = ", ".join(f"{key.replace('_', ' ')} {config[key]}" for key in SETTINGS if key in config)
+    chosen = {key: config[key] for key in SETTINGS if config.get(key) is not None}
+    named = ", ".join(" ".join(_fact(key, value)) for key, value in chosen.items())
     return [("Settings", named)] if named else []
 
 
 def setup(record: Record) -> Section:
-    """Return command, configuration, machine and versions."""
-    text = yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True)
-    known = {key: value for key, value in record.facts.items() if key != "command"}
-    tables = joined(_group(name, value) for name, value in known.items() if _is_group(value))
-    single = [_fact(key, value) for key, value in known.items() if not _is_group(value)]
-    body = joined(
-        [
-            Markup("<h3>Command</h3><pre>{}</pre>").format(record.facts.get("command", words.NONE)),
-            facts(single),
-            Markup('<div class="pair"><div><h3>Configuration</h3><pre>{}</pre></div>').format(text),
-            Markup("<div>{}</div></div>").format(tables),
-        ]
+    """Return commands, configuration, machine and versions."""
+    config = yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True)
+    known = {key: value for key, value in record.facts.items() if key not in ("command", "resumed")}
+    loose = {key: value for key, value in known.items() if not isinstance(value, Mapping)}
+    groups = {"run": loose} | {key: known[key] for key in known if key not in loose}
+    body = Markup(
+        '<h3>Command</h3><pre>{}</pre><div class="pair"><div><h3>Configuration</h3><pre>{}</pre>'
+        "</div><div>{}</div></div>"
+    ).format(
+        "\n".join(_commands(record.facts)), config, joined(map(_group, groups, groups.values()))
     )
     return Section(anchor="setup", title="To do it again", body=body)
 
 
-def _is_group(value: object) -> bool:
-    return isinstance(value, Mapping)
+def _commands(facts: Mapping[str, Any]) -> list[str]:
+    """Return the command that began the run, and those that went on with it."""
+    later = [again["command"] for again in facts.get("resumed", ())]
+    return [facts.get("command", words.NONE), *later]
 
 
 def _group(name: str, values: Mapping[str, Any]) -> Markup:
-    rows = [_fact(key, value) for key, value in values.items()]
-    return Markup("<h3>{}</h3>{}").format(name.capitalize(), facts(rows))
+    rows = [_fact(key, value) for key, value in values.items() if value not in (None, [], {})]
+    return Markup("<h3>{}</h3>{}").format(name.capitalize(), facts(rows)) if rows else Markup("")
 
 
 def _fact(key: str, value: object) -> tuple[str, str]:
     """Return a name and a value as people write them; units end the names of numbers."""
-    if isinstance(value, bool):
-        return key, "yes" if value else "no"
-    if isinstance(value, int) and key.endswith("_bytes"):
-        return key.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
-    if isinstance(value, int | float):
-        return key, words.count(value) if isinstance(value, int) else f"{value:g}"
-    return key, str(value)
+    name = key.replace("_", " ")
+    match value:
+        case bool():
+            return name, "yes" if value else "no"
+        case int() if key.endswith("_bytes"):
+            return name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
+        case int():
+            return name, words.count(value)
+        case list():
+            return name, ", ".join(map(str, value))
+        case _:
+            return name, str(value)
