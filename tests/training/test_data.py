@@ -12,8 +12,9 @@ from PIL import Image
 from fullconv.errors import BadDataError
 from fullconv.images import Dataset, Sample, open_dataset, survey
 from fullconv.training import ImageData
+from fullconv.training import _augment as augment_file
 from fullconv.training import _data as data_file
-from fullconv.training._augment import Augment
+from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._data import Images, Key, Order, spread, stack_by_size
 
 
@@ -111,17 +112,73 @@ def augment(**changes: Any) -> Augment:
     return Augment(**(values | changes))
 
 
-def test_image_and_mask_stay_together() -> None:
+def test_image_and_mask_stay_together_when_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gain and offset keep the order of the values, so equal ranks mean equal places."""
+    monkeypatch.setattr(augment_file, "WARP_SHARE", 0.0)
     image, mask = pair()
-    moved = 0
-    for epoch in range(8):
+    seen: set[int] = set()
+    for epoch in range(16):
         new, labels = augment(largest=None)(image, mask, epoch=epoch, index=1)
         for channel in new:
             ranks = torch.unique(channel, return_inverse=True)[1]
             assert torch.equal(ranks, torch.unique(labels, return_inverse=True)[1])
+        seen.add(int(labels[0, 0]))
+    assert seen == {int(mask[y, x]) for y in (0, -1) for x in (0, -1)}
+
+
+def test_only_allowed_axes_are_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment_file, "WARP_SHARE", 0.0)
+    image, mask = pair()
+    for axes, corners in (((), {(0, 0)}), ((1,), {(0, 0), (0, -1)}), ((0,), {(0, 0), (-1, 0)})):
+        firsts = {
+            int(augment(flips=axes)(image, mask, epoch=epoch, index=1)[1][0, 0])
+            for epoch in range(16)
+        }
+        assert firsts == {int(mask[corner]) for corner in corners}
+
+
+def test_image_and_mask_stay_together_when_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large square: inside and outside, away from its edges, the image says what the mask does."""
+    monkeypatch.setattr(augment_file, "WARP_SHARE", 1.0)
+    monkeypatch.setattr(augment_file, "MOST_SHADE", 0.0)
+    mask = torch.zeros(60, 80, dtype=torch.int64)
+    mask[10:50, 20:60] = 1
+    mask[0, 0] = 255
+    image = torch.where(mask == 1, 200.0, 50.0)[None]
+    moved = 0
+    for epoch in range(8):
+        new, labels = augment(largest=None, mean=(0.0,), std=(1.0,), flips=())(
+            image, mask, epoch=epoch, index=0
+        )
+        assert set(labels.unique().tolist()) <= {0, 1, 255}
+        sure = (new[0] > 199) | (new[0] < 51)
+        valid = sure & (labels != 255)
+        assert torch.equal((new[0] > 125)[valid], (labels == 1)[valid])
+        assert valid.float().mean() > 0.9
         moved += not torch.equal(labels, mask)
-    assert moved
+    assert moved == 8
+
+
+def halves(axis: int) -> np.ndarray:
+    """Class 0 in the first half along an axis and class 1 in the other; odd sizes, some ignored."""
+    mask = np.zeros((9, 7), np.uint8)
+    lines = np.moveaxis(mask, axis, 0)
+    lines[lines.shape[0] // 2 :] = 1
+    mask[4, 3] = 255
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "axes"),
+    [
+        (np.eye(9, dtype=np.uint8), (0, 1)),
+        (halves(0), (1,)),
+        (halves(1), (0,)),
+        (np.full((5, 5), 255, np.uint8), (0, 1)),
+    ],
+)
+def test_an_axis_with_a_direction_is_not_flipped(mask: np.ndarray, axes: tuple[int, ...]) -> None:
+    assert mirror_axes([mask, mask], 2) == axes
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_alone() -> None:

@@ -18,10 +18,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fullconv.errors import BadDataError
 from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
-from fullconv.training._augment import Augment
+from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._step import Group
 
 CACHE_SHARE = 0.25  # of the memory that is free: room is left for the network and other programs
+ORIENTATION_MASKS = 64  # looked at to see along which axes images may be flipped
 VALIDATION_IMAGES = 64  # looked at in each validation while training; the final evaluation sees all
 
 
@@ -65,7 +66,7 @@ class ImageData(pl.LightningDataModule):
         self.batch = batch
         self.seed = seed
         self.workers = workers
-        self.augment = _augment(survey, seed) if augment else None
+        self.augment = augment
         self._order = Order(len(dataset.splits["train"]), batch=batch, seed=seed)
         self._train: Images | None = None
         self._val: Images | None = None
@@ -87,7 +88,8 @@ class ImageData(pl.LightningDataModule):
             return
         train, val = self.dataset.splits["train"], self.validation
         fits = self._bytes([*train, *val]) <= CACHE_SHARE * psutil.virtual_memory().available
-        self._train = Images(train, self.survey.classes, augment=self.augment, cached=fits)
+        change = _augment(train, self.survey, self.seed) if self.augment else None
+        self._train = Images(train, self.survey.classes, augment=change, cached=fits)
         self._val = Images(val, self.survey.classes, cached=fits)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -230,10 +232,17 @@ def spread(items: Sequence[Sample], most: int) -> Sequence[Sample]:
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def _augment(survey: Survey, seed: int) -> Augment:
+def _augment(samples: Sequence[Sample], survey: Survey, seed: int) -> Augment:
+    some = [s.mask for s in spread(samples, ORIENTATION_MASKS) if s.mask is not None]
+    masks = [read_mask(path, survey.classes) for path in some]
     kind = np.dtype(survey.dtype)
-    largest = float(np.iinfo(kind).max) if kind.kind in "ui" else None
-    return Augment(seed=seed, mean=survey.mean, std=survey.std, largest=largest)
+    return Augment(
+        seed=seed,
+        mean=survey.mean,
+        std=survey.std,
+        largest=float(np.iinfo(kind).max) if kind.kind in "ui" else None,
+        flips=mirror_axes(masks, survey.classes.num_classes),
+    )
 
 
 def _fork() -> Any:

@@ -47,6 +47,7 @@ def fit(
     ]
     with _quiet():
         trainer = pl.Trainer(
+            devices=1,
             max_epochs=config.epochs or -1,
             precision="bf16-mixed" if config.precision == "bf16" else "32-true",
             val_check_interval=interval,

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fullconv.errors import BadConfigError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
+from fullconv.prediction import best_device
 from fullconv.runs import (
     Recipe,
     Run,
@@ -147,7 +148,7 @@ def _evaluate(run: Run, dataset: Dataset, *, memory: str | None, console: Consol
 
     with counting(console, "evaluating") as progress:
         result = evaluate(
-            run.network(),
+            run.network().to(best_device()),
             dataset.splits[split],
             classes,
             memory=memory,
