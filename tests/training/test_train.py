@@ -39,7 +39,9 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def press_ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def press_ctrl_c_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, number: signal.Signals = signal.SIGINT
+) -> None:
     """Send the signal while a step is being noted, once."""
     plain = _callbacks.append_row
     pressed: list[int] = []
@@ -48,7 +50,7 @@ def press_ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         plain(path, row)
         if row["step"] == step and "lr" in row and not pressed:
             pressed.append(step)
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(_callbacks, "append_row", noting)
 
@@ -135,6 +137,18 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     for rows in (Run.steps, Run.validation):
         kept = [[{**row, "seconds": 0} for row in rows(run)] for run in (resumed, whole)]
         assert kept[0] == kept[1]
+
+
+def test_a_terminated_run_is_saved_as_well(
+    finished: Run, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    press_ctrl_c_at(2, monkeypatch, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        quietly(config(scenes, tmp_path / "run"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    stopped = Run.open(tmp_path / "run")
+    assert stopped.about()["finished"] is False
+    assert same(weights(quietly(resume=stopped.path)), weights(finished))
 
 
 def test_a_killed_run_goes_on_from_its_last_save(

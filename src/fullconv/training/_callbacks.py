@@ -150,21 +150,27 @@ class Ending(pl.Callback):
 
     @contextmanager
     def on_interrupt(self) -> Generator[None]:
-        """Let the first Ctrl-C end the run cleanly; a second one has its usual effect."""
+        """Let the first Ctrl-C, or request to terminate, end the run behind its step.
+
+        A second one has its usual effect. A batch system that terminates the process finds it ended
+        by Lightning, and the run saved.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        usual = signal.getsignal(signal.SIGINT)
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def ask(_number: int, _frame: Any) -> None:
+        def ask(number: int, _frame: Any) -> None:
             self.asked = True
-            signal.signal(signal.SIGINT, usual)
+            signal.signal(number, usual[signal.Signals(number)])
 
-        signal.signal(signal.SIGINT, ask)
+        for number in usual:
+            signal.signal(number, ask)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, usual)
+            for number, handler in usual.items():
+                signal.signal(number, handler)
 
 
 class Checkpoint(pl.Callback):

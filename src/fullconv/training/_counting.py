@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def counting(console: Console, what: str) -> Generator[Callable[[int, int], None]]:
-    """Yield a function that shows (done, of all) on a bar."""
+    """Yield a function that shows (done, of all) on a bar; nothing where it is no terminal."""
     with Progress(
         TextColumn(what),
         BarColumn(),
@@ -17,6 +17,7 @@ def counting(console: Console, what: str) -> Generator[Callable[[int, int], None
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task(what, total=None)
 
