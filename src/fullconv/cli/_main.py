@@ -1,6 +1,8 @@
 """The program `fullconv`: its commands, and what becomes of errors."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What stands behind `fullconv` on the command line; None for that of the process.
     """
+    sys.path.append(str(Path.cwd()))  # where `--net package.module:factory` may lie
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         status = app(arguments, error_console=errors)

@@ -8,6 +8,7 @@ from torch import nn
 
 from fullconv.errors import FullconvError
 from fullconv.execution import parse_memory
+from fullconv.prediction._predict import predict
 
 
 def best_device() -> torch.device:
@@ -39,6 +40,7 @@ def left_for_windows(memory: int, net: nn.Module, *, held_bytes: int) -> int:
     Raises:
         FullconvError: If nothing is left.
     """
+    _load_everything()
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     if device.type == "cuda":
         used = torch.cuda.memory_allocated(device)
@@ -50,6 +52,11 @@ def left_for_windows(memory: int, net: nn.Module, *, held_bytes: int) -> int:
             f"image take {_mib(used)} before the first window: try {_mib(used + 2**28)}"
         )
     return memory - used
+
+
+def _load_everything() -> None:
+    """Predict a pixel, so that what tracing and convolving load (some 100 MB) counts as used."""
+    predict(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 1), memory=2**20)
 
 
 def _resident_bytes() -> int:

@@ -1,0 +1,105 @@
+"""`fullconv evaluate`: which images, which classes, which files."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fullconv.runs import Run
+
+
+def opened(path: Path) -> Image.Image:
+    """The whole image; its file is closed."""
+    with Image.open(path) as image:
+        image.load()
+        return image.copy()
+
+
+def test_the_data_of_the_run_give_the_metrics_of_its_held_out_images(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    files = ("--json", tmp_path / "e.json", "--csv", tmp_path / "e.csv")
+    found = fullconv("evaluate", trained, data, *files)
+    assert found.status == 0
+    assert json.loads((tmp_path / "e.json").read_text()) == Run(trained).evaluation()
+    with (tmp_path / "e.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["ground", "square"]
+    assert "trained on" not in found.out
+
+
+def test_other_data_are_used_whole(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    """Against masks and predictions compared by hand."""
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    assert fullconv("evaluate", trained, other, "--json", tmp_path / "e.json").status == 0
+    assert fullconv("predict", trained, other / "images", "--out", tmp_path / "out").status == 0
+    right = total = 0
+    for mask in (other / "masks").iterdir():
+        truth, labels = (
+            np.asarray(opened(mask)),
+            np.asarray(opened(tmp_path / "out" / mask.name)),
+        )
+        right, total = right + (truth == labels).sum(), total + truth.size
+    scores = json.loads((tmp_path / "e.json").read_text())
+    assert len(scores["images"]) == 6
+    assert scores["pixel_accuracy"] == right / total
+
+
+def test_images_that_were_trained_on_are_said(trained: Path, data: Path, fullconv: Any) -> None:
+    found = fullconv("evaluate", trained, data, "--split", "train")
+    count = len(Run(trained).data()["splits"]["train"])
+    assert f"note: the network was trained on {count} of these {count} images" in found.out
+
+
+def test_windows_give_the_same_metrics(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    for name, memory in (("whole", ()), ("windows", ("--memory", "90%"))):
+        json_file = tmp_path / f"{name}.json"
+        assert fullconv("evaluate", trained, data, "--json", json_file, *memory).status == 0
+    assert (tmp_path / "whole.json").read_text() == (tmp_path / "windows.json").read_text()
+
+
+def test_a_split_that_is_not_there_is_refused(trained: Path, data: Path, fullconv: Any) -> None:
+    found = fullconv("evaluate", trained, data, "--split", "test")
+    assert found.status == 1
+    assert "`split` must be one that the data have, train, val, got 'test'" in found.err
+
+
+def test_other_classes_are_refused(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    (other / "classes.csv").write_text("name\nsky\nsea\n")
+    found = fullconv("evaluate", trained, other)
+    assert found.status == 1
+    assert "`data` must have the classes of the run, ground, square, got sky, sea" in found.err
+
+
+def test_masks_with_a_class_that_the_run_does_not_know_are_refused(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    (other / "classes.csv").unlink()
+    Image.fromarray(np.full((40, 52), 7, np.uint8)).save(other / "masks" / "0.png")
+    found = fullconv("evaluate", trained, other)
+    assert found.status == 1
+    assert "masks/0.png" in found.err
+
+
+def test_other_channels_are_refused(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    shutil.copytree(data / "masks", tmp_path / "masks")
+    (tmp_path / "images").mkdir()
+    for image in (data / "images").iterdir():
+        opened(image).convert("L").save(tmp_path / "images" / image.name)
+    found = fullconv("evaluate", trained, tmp_path)
+    assert found.status == 1
+    assert "`data` must have images of 3 channels" in found.err

@@ -1,0 +1,39 @@
+"""`fullconv trace`: against closed formulas."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FACTORY = """
+from torch import nn
+
+def valid(classes, channels):
+    return nn.Sequential(nn.Conv1d(channels, 4, 5, stride=3), nn.Conv1d(4, classes, 3))
+
+def pooled(classes, channels):
+    return nn.Sequential(nn.Conv2d(channels, classes, 3), nn.AdaptiveAvgPool2d(1))
+"""
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's own in the folder that the program is called from."""
+    (tmp_path / "some_networks.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    return "some_networks"
+
+
+def test_the_table_has_a_row_per_axis(factory: str, fullconv: Any) -> None:
+    """Field of two convolutions: 5 + (3 - 1) * 3 = 11, at a stride of 3."""
+    found = fullconv("trace", f"{factory}:valid", "--channels", 1)
+    assert found.status == 0
+    rows = [line.split("│")[1:-1] for line in found.out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row][:4] for row in rows] == [["x", "11", "3", "3"]]
+
+
+def test_a_network_that_is_not_local_is_refused_by_name(factory: str, fullconv: Any) -> None:
+    found = fullconv("trace", f"{factory}:pooled")
+    assert found.status == 1
+    assert "`1` (AdaptiveAvgPool2d) is not local" in found.err
