@@ -1,7 +1,5 @@
 """The loss of a step and its gradient, against plain autograd over all its units at once."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,8 @@ from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
 from fullconv.training import criterion
-from fullconv.training._config import LossName
-from fullconv.training._losses import balanced_weights
+from fullconv.training._config import ClassWeights, LossName
+from fullconv.training._losses import class_weights
 from fullconv.training._step import Group, step_loss
 
 CLASSES = 3
@@ -163,9 +161,17 @@ def test_a_map_of_another_size_is_refused() -> None:
         step_loss(shrinking, criterion("cross-entropy"), GROUPS[:1])
 
 
-def test_balanced_weights_give_each_class_the_same_share() -> None:
-    counts = [90, 9, 0, 1]
-    weights = balanced_weights(counts)
-    shares = [w * c for w, c in zip(weights, counts, strict=True)]
-    assert shares == pytest.approx([100 / 3, 100 / 3, 0, 100 / 3])
-    assert math.isclose(sum(shares), sum(counts))
+@pytest.mark.parametrize(
+    ("name", "shares"), [("balanced", [1, 1, 0, 1]), ("sqrt", [9, 3, 0, 1]), ("none", None)]
+)
+def test_class_weights_set_the_shares_of_the_loss(
+    name: ClassWeights, shares: list[float] | None
+) -> None:
+    counts = [81, 9, 0, 1]
+    weights = class_weights(name, counts)
+    if shares is None:
+        assert weights is None
+        return
+    assert weights is not None
+    found = [w * c for w, c in zip(weights, counts, strict=True)]
+    assert found == pytest.approx([91 * share / sum(shares) for share in shares])

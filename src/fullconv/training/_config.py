@@ -14,7 +14,7 @@ from fullconv.errors import BadConfigError
 Precision = Literal["32", "bf16"]
 LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
-ClassWeights = Literal["none", "balanced"]
+ClassWeights = Literal["none", "sqrt", "balanced"]
 Sampling = Literal["whole"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -48,7 +48,8 @@ class TrainConfig:
         precision: ``32``, or ``bf16`` for autocast: faster on hardware that has it.
         seed: Seed of weights, order and augmentation.
         workers: Processes that read and augment; if not given, by device and cache.
-        class_weights: ``none``, or ``balanced``: each class's share of the loss is the same.
+        class_weights: ``none``; ``balanced``: each class has the same share of the loss; or ``sqrt``,
+            between the two: a class's share goes with the square root of its frequency.
         augment: Whether to augment.
         loss: ``cross-entropy`` (mean over the step's valid units), ``cross-entropy-sum`` (their
             sum, as in the paper), ``dice`` or ``focal``.
@@ -69,7 +70,7 @@ class TrainConfig:
     precision: Precision = "32"
     seed: int = 0
     workers: int | None = None
-    class_weights: ClassWeights = "none"
+    class_weights: ClassWeights = "sqrt"
     augment: bool = True
     loss: LossName = "cross-entropy"
     optimizer: OptimizerName = "adamw"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fullconv.training._config import LossName
+from fullconv.training._config import ClassWeights, LossName
 
 
 class Criterion(Protocol):
@@ -125,14 +125,20 @@ def criterion(
             return Dice(weights=weights, ignore=ignore)
 
 
-def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Return class weights under which each class has the same share of the loss.
+def class_weights(name: ClassWeights, counts: Sequence[int]) -> list[float] | None:
+    """Return one weight per class, averaging to 1 over the units; None for 1 each.
 
-    A weight is the number of all units over (number of classes × units of the class), so that the
-    weights average to 1 over the units. A class without units gets 0.
+    Args:
+        name: ``balanced`` makes each class's share of the loss the same, ``sqrt`` makes it go with
+            the square root of the class's frequency, ``none`` leaves it at the frequency.
+        counts: Units of each class. A class without units gets 0.
     """
-    present = sum(count > 0 for count in counts)
-    return [sum(counts) / (present * count) if count else 0.0 for count in counts]
+    if name == "none":
+        return None
+    power = -1.0 if name == "balanced" else -0.5
+    raw = [count**power if count else 0.0 for count in counts]
+    scale = sum(counts) / sum(w * count for w, count in zip(raw, counts, strict=True))
+    return [w * scale for w in raw]
 
 
 def _tensor(weights: Sequence[float] | None) -> Tensor | None:

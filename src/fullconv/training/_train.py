@@ -25,7 +25,7 @@ from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
-from fullconv.training._losses import balanced_weights, criterion
+from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._record import note_end, note_start
 
@@ -105,8 +105,7 @@ def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
 
 
 def _module(config: TrainConfig, recipe: Recipe, facts: Survey) -> Segmentation:
-    balanced = config.class_weights == "balanced"
-    weights = balanced_weights(facts.counts["train"]) if balanced else None
+    weights = class_weights(config.class_weights, facts.counts["train"])
     return Segmentation(
         recipe.build(),
         recipe.table.num_classes,
