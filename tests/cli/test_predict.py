@@ -1,5 +1,7 @@
 """`fullconv predict`: files, against the network called by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,10 @@ def test_a_tiff_gives_a_tiff(trained: Path, data: Path, tmp_path: Path, fullconv
 def test_an_image_in_windows_is_labelled_as_the_whole_image(
     trained: Path, tmp_path: Path, fullconv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process is said to hold all but 2 MiB of its memory, so that windows are needed."""
-    pixels = np.random.default_rng(0).integers(0, 255, (301, 222, 3), np.uint8)
+    """The process is said to hold all but 66 MiB of its memory, so that windows are needed."""
+    pixels = np.random.default_rng(0).integers(0, 255, (601, 422, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    monkeypatch.setattr("fullconv.prediction._process._resident_bytes", lambda: 10**9 - 2**21)
+    monkeypatch.setattr("fullconv.prediction._process._resident_bytes", lambda: 10**9 - 66 * 2**20)
     windows_run: list[Any] = []
 
     def counted(*arguments: Any) -> torch.Tensor:
@@ -79,7 +81,7 @@ def test_an_image_in_windows_is_labelled_as_the_whole_image(
         assert found.status == 0, found.err
     whole, windows = (np.asarray(opened(tmp_path / o / "a.png")) for o in ("whole", "windows"))
     assert np.array_equal(whole, windows)
-    assert len(windows_run) > 4
+    assert len(windows_run) > 4  # and one pixel, to load everything
 
 
 def test_memory_is_for_the_whole_process(
@@ -142,3 +144,30 @@ def test_bad_images_are_named_together_and_the_others_are_done(
     assert "grey.png: images must have 3 channels" in found.err
     assert "cut.png: cannot be decoded" in found.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_process_keeps_to_its_memory(trained: Path, tmp_path: Path) -> None:
+    """Against the largest resident size that the system noted; a whole image takes 560 MB."""
+    draw = np.random.default_rng(0).integers(0, 255, (2400, 2000, 3), np.uint8)
+    Image.fromarray(draw).save(tmp_path / "a.png", compress_level=1)
+    code = (
+        "import sys; from fullconv.cli import main; status = main();"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(status)"
+    )
+
+    def peak(*memory: str) -> int:
+        out = tmp_path / "-".join(["out", *memory])
+        command = ("predict", trained, tmp_path / "a.png", "--out", out, *memory)
+        found = subprocess.run(
+            [sys.executable, "-c", code, *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+        return int(found.stdout.splitlines()[-1]) * 1024
+
+    limit = 480 * 10**6
+    assert peak("--memory", "480MB") <= limit < peak()
