@@ -3,6 +3,7 @@
 import io
 import pickle
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 
 from fullconv.errors import BadConfigError, BadDataError, BadOutputError, BadRunError
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, _callbacks, train
+from fullconv.training import TrainConfig, _callbacks, _module, train
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -42,17 +43,17 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 def press_ctrl_c_at(
     step: int, monkeypatch: pytest.MonkeyPatch, number: signal.Signals = signal.SIGINT
 ) -> None:
-    """Send the signal while a step is being noted, once."""
-    plain = _callbacks.append_row
-    pressed: list[int] = []
+    """Send the signal in the middle of a step, once."""
+    plain = _module.step_loss
+    steps: list[int] = []
 
-    def noting(path: Path, row: Mapping[str, Any]) -> None:
-        plain(path, row)
-        if row["step"] == step and "lr" in row and not pressed:
-            pressed.append(step)
+    def interrupted(*args: Any) -> torch.Tensor:
+        steps.append(1)
+        if len(steps) == step:
             signal.raise_signal(number)
+        return plain(*args)
 
-    monkeypatch.setattr(_callbacks, "append_row", noting)
+    monkeypatch.setattr(_module, "step_loss", interrupted)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,25 @@ def test_workers_and_repetition_change_nothing(finished: Run, scenes: Path, tmp_
     assert same(weights(run), weights(finished))
     losses = [[row["loss"] for row in r.steps()] for r in (run, finished)]
     assert losses[0] == losses[1]
+
+
+def test_behind_the_first_thousand_every_tenth_step_and_the_last_have_a_row(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_callbacks, "DENSE_STEPS", 5)
+    run = quietly(config(scenes, tmp_path / "run", epochs=3, batch=1))
+    rows = run.steps()
+    total = 3 * len(run.data()["splits"]["train"])
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, *range(10, total, 10), total]
+    dense = quietly_dense(scenes, tmp_path, monkeypatch)
+    assert rows[5]["loss"] == pytest.approx(np.mean([row["loss"] for row in dense[5:10]]))
+
+
+def quietly_dense(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, float]]:
+    monkeypatch.setattr(_callbacks, "DENSE_STEPS", 1000)
+    return quietly(config(scenes, tmp_path / "dense", epochs=3, batch=1)).steps()
 
 
 def test_another_seed_changes_the_losses(finished: Run, scenes: Path, tmp_path: Path) -> None:
@@ -261,6 +281,7 @@ def test_a_new_run_needs_settings() -> None:
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfigError, match=r"`lr` must be small enough .* Try a tenth"):
         quietly(config(scenes, tmp_path / "run", lr=1e30))
+    assert not [t for t in threading.enumerate() if "Refresh" in type(t).__name__]  # of the bar
 
 
 def test_bad_data_are_found_before_anything_is_trained(tmp_path: Path) -> None:
@@ -287,3 +308,19 @@ def test_a_full_disk_keeps_what_was_saved(
     assert (run.checkpoint.read_bytes(), run.last.read_bytes()) == before
     assert not list(run.path.glob(".*"))
     assert quietly(resume=run.path).about()["finished"] is True
+
+
+@pytest.mark.parametrize(("number", "error"), [(28, BadOutputError), (2, FileNotFoundError)])
+def test_only_what_the_disk_refuses_is_blamed_on_it(
+    number: int,
+    error: type[Exception],
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, "what the system says")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger.log_metrics", refuse)
+    with pytest.raises(error, match="what the system says"):
+        quietly(config(scenes, tmp_path / "run", epochs=8))

@@ -28,7 +28,7 @@ SAVE_SHARE = 0.02  # of the time at most, for networks that take long to write
 class Rows(pl.Callback):
     """Write ``steps.csv`` and ``validation.csv``, and stop where the loss is no number.
 
-    A row has the mean loss of the steps since the row before; only then is the device waited for.
+    It comes behind `Ending`, so that the last step has its row. A row has the mean loss of the steps since the row before; only then is the device waited for.
     """
 
     def __init__(self, run: Run, *, steps_per_epoch: int) -> None:
@@ -58,7 +58,7 @@ class Rows(pl.Callback):
         self._losses.append(outputs["loss"].detach())
         self.num_images += sum(len(images) for images, _ in batch)
         step = trainer.global_step
-        if step > DENSE_STEPS and step % 10:
+        if step > DENSE_STEPS and step % 10 and not trainer.should_stop:
             return
         loss = float(torch.stack(self._losses).mean())
         self._losses = []
@@ -70,11 +70,7 @@ class Rows(pl.Callback):
         append_row(
             self.run.steps_csv,
             self._stamp(trainer, pl_module)
-            | {
-                "images": self.num_images,
-                "loss": loss,
-                "lr": self._lr,
-            },
+            | {"images": self.num_images, "loss": loss, "lr": self._lr},
         )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -84,10 +80,7 @@ class Rows(pl.Callback):
         append_row(
             self.run.validation_csv,
             self._stamp(trainer, pl_module)
-            | {
-                "loss": values["val_loss"],
-                **{name: values[name] for name in names},
-            },
+            | {"loss": values["val_loss"], **{name: values[name] for name in names}},
         )
 
     def _stamp(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:

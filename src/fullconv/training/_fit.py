@@ -1,5 +1,6 @@
 """The training itself: Lightning's trainer, and what it is told."""
 
+import errno
 import logging
 import warnings
 from collections.abc import Generator, Sequence
@@ -22,6 +23,8 @@ from fullconv.training._progress import Bar
 VALIDATION_SHARE = 0.1  # of the time at most
 FORWARD_SHARE = 1 / 3  # of a step's time: a backward costs about two forwards
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 
 def fit(
     config: TrainConfig,
@@ -34,14 +37,14 @@ def fit(
 ) -> bool:
     """Train until epochs or minutes are over, or Ctrl-C; return whether it was interrupted.
 
-    Behind each step: a row, the best weights after a validation, the end, a checkpoint.
+    Behind each step: whether it was the last, a row, the best weights, a checkpoint, the bar.
     """
     interval = validation_interval(data)
     ending = Ending(validation_interval=interval)
     callbacks: list[pl.Callback] = [
+        ending,
         Rows(run, steps_per_epoch=data.steps_per_epoch),
         Best(run),
-        ending,
         Checkpoint(run),
         Bar(console),
     ]
@@ -67,6 +70,8 @@ def fit(
             try:
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
             except OSError as error:
+                if error.errno not in _FULL:
+                    raise
                 raise BadOutputError(
                     f"`out` = {run.path} must be writable, got: {error}; what was saved before is "
                     "kept. Free some space and go on with `--resume`"

@@ -76,6 +76,13 @@ class Bar(pl.Callback):
                 f"step {trainer.global_step}  {pl_module.seconds():.0f} s  mean IU {self._mean_iu}"
             )
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Put the bar away, so that the error has the terminal to itself."""
+        del trainer, pl_module, exception
+        self._progress.stop()
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the bar away."""
         del trainer, pl_module, stage
