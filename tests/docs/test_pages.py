@@ -1,0 +1,100 @@
+"""The README and the docs say what is so."""
+
+import importlib.util
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+
+
+def _pages() -> Any:
+    spec = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    __import__("sys").modules["pages"] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+pages = _pages()
+
+
+# Lightning 2.6 asks PyTorch 2.13's pytree in a way that is going out of use.
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_block_of_a_page_runs(path: Path) -> None:
+    pages.run_page(path.read_text())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_to_one(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", r"prints \['1'\], not \['2'\]"),
+        ("```python\nassert False, 'here'\n```\n", "here"),
+        ("```sh\nfullconv trace nothing\n```\n", "fullconv trace nothing"),
+        ("```sh\nls\n```\n", "only fullconv is run, not ls"),
+        ("<!-- not run: -->\n```sh\nls\n```\n", "no reason is given"),
+        ("```\nls\n```\n", "nobody runs ''"),
+        ("```text\n1\n```\n", "output of nothing"),
+        ("<!-- todo: later -->\n```sh\nls\n```\n", "unknown comment: todo"),
+    ],
+)
+def test_a_page_that_is_wrong_fails(page: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        pages.run_page(page)
+
+
+def test_the_table_of_rooms_in_the_docs_is_the_one_that_is_tested() -> None:
+    rooms = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["ROOMS"]
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$", text, re.MULTILINE)
+    shown = {room: set(re.findall(r"\w+", names)) for room, names in rows}
+    shown = {
+        room: set(rooms) - {room} if "all" in names else names for room, names in shown.items()
+    }
+    assert shown == rooms
+
+
+def test_the_picture_of_the_readme_is_small() -> None:
+    pictures = [*ROOT.glob("docs/*.png"), *ROOT.glob("docs/*.jpg")]
+    assert [p.name for p in pictures if p.stat().st_size > 200_000] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("large_image.py", "map (3, 1500, 1300), first "),
+        ("what_does_it_see.py", "traced rows 12 to 35\nseen   rows 12 to 35\n"),
+    ],
+)
+def test_an_example_prints_what_it_promises(
+    name: str,
+    printed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", [name, str(tmp_path)])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    out = capsys.readouterr().out
+    assert printed in out
+    assert "False" not in out
+
+
+def test_every_example_is_run() -> None:
+    marks = test_an_example_prints_what_it_promises.pytestmark
+    assert [path.name for path in EXAMPLES] == [name for name, _ in marks[0].args[1]]
