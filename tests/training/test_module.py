@@ -121,7 +121,7 @@ def test_the_paper_s_sgd_doubles_the_rate_of_biases_and_decays_weights_alone() -
 @pytest.mark.parametrize(
     ("name", "loss", "lr"),
     [
-        ("adamw", "cross-entropy", 2e-3),
+        ("adamw", "cross-entropy", 4e-3),
         ("sgd", "cross-entropy", 1e-4),
         ("sgd", "cross-entropy-sum", 1e-10),
     ],

@@ -41,6 +41,8 @@ class TrainConfig:
         net: Name of a network, or ``package.module:factory``.
         options: Options of the network, such as ``{"width": 32}``; each is a flag of its own on
             the command line, such as ``--options.width 32``.
+        weights: Weights to start from: a file of the same network and classes, such as
+            ``best.safetensors`` of another run. If not given, the network's own fresh ones.
         epochs: How often every training image is seen. Give this or `minutes`.
         minutes: Time budget of the training itself, validation included. 5 if neither is given.
         lr: Largest learning rate; if not given, the one that goes with the optimiser.
@@ -63,6 +65,7 @@ class TrainConfig:
     out: Path
     net: str = "unet"
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    weights: Path | None = None
     epochs: int | None = None
     minutes: float | None = None
     lr: float | None = None
@@ -80,6 +83,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", Path(self.data))
         object.__setattr__(self, "out", Path(self.out))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", Path(self.weights))
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", 5.0)
         if self.epochs is not None and self.minutes is not None:
@@ -122,6 +127,7 @@ class TrainConfig:
             **values,
             "data": str(self.data),
             "out": str(self.out),
+            "weights": str(self.weights) if self.weights else None,
             "options": dict(self.options),
         }
 

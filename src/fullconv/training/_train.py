@@ -16,6 +16,7 @@ from fullconv.runs import (
     Run,
     check_match,
     drop_rows_after,
+    load_weights,
     read_checkpoint,
     write_json,
     write_text,
@@ -71,6 +72,8 @@ def train(
     )
     if resume:
         _go_back_to_checkpoint(run, config, module)
+    elif config.weights:
+        load_weights(config.weights, module.net)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))

@@ -1,0 +1,50 @@
+"""Training that starts from given weights."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from fullconv.errors import BadRunError
+from fullconv.runs import Run
+from fullconv.training import TrainConfig, train
+
+
+def trained(data: Path, out: Path, **changes: Any) -> Run:
+    values = {"epochs": 1, "batch": 4, "options": {"width": 4, "depth": 1}, "workers": 0} | changes
+    return train(TrainConfig(data=data, out=out, **values), console=Console(file=io.StringIO()))
+
+
+@pytest.fixture(scope="module")
+def first(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(scenes, tmp_path_factory.mktemp("run") / "first")
+
+
+def test_training_starts_from_the_weights_it_is_given(
+    scenes: Path, first: Run, tmp_path: Path
+) -> None:
+    # At so small a rate the parameters stay where they started, whatever the seed.
+    second = trained(scenes, tmp_path / "second", weights=first.last, lr=1e-12, seed=5)
+    third = trained(scenes, tmp_path / "third", lr=1e-12, seed=5)
+    name = "net.score.weight"
+    start, kept, fresh = (load_file(run.last)[name] for run in (first, second, third))
+    assert (start - kept).abs().max() < 1e-6
+    assert (start - fresh).abs().max() > 1e-2
+
+
+def test_the_run_says_which_weights_it_started_from(
+    scenes: Path, first: Run, tmp_path: Path
+) -> None:
+    run = trained(scenes, tmp_path / "run", weights=str(first.best))
+    assert run.config()["weights"] == str(first.best)
+    assert TrainConfig.from_dict(run.config()).weights == first.best
+
+
+def test_weights_of_another_network_are_refused_by_layer(
+    scenes: Path, first: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(BadRunError, match=r"must hold the weights of this network.*score"):
+        trained(scenes, tmp_path / "run", weights=first.best, options={"width": 6, "depth": 1})
