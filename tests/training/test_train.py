@@ -133,6 +133,24 @@ def quietly_dense(
     return quietly(config(scenes, tmp_path / "dense", epochs=3, batch=1)).steps()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"loss": "dice"},
+        {"loss": "focal", "class_weights": "balanced"},
+        {"loss": "cross-entropy-sum", "optimizer": "sgd", "lr": 1e-5, "class_weights": "none"},
+        {"net": "fcn8s", "options": {"width": 4}, "augment": False},
+    ],
+    ids=str,
+)
+def test_every_choice_learns(changes: dict[str, Any], scenes: Path, tmp_path: Path) -> None:
+    run = quietly(config(scenes, tmp_path / "run", **({"epochs": 7} | changes)))
+    losses = [row["loss"] for row in run.steps()]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert run.evaluation()["mean_iu"] > 0.4
+
+
 def test_another_seed_changes_the_losses(finished: Run, scenes: Path, tmp_path: Path) -> None:
     run = quietly(config(scenes, tmp_path / "run", seed=1, epochs=1))
     assert run.steps()[0]["loss"] != finished.steps()[0]["loss"]
