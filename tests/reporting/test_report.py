@@ -19,7 +19,17 @@ from fullconv.reporting import SECTIONS, write_report
 from fullconv.runs import Run, write_json
 
 ADDRESSES = {"src", "href", "data", "action", "poster", "srcset", "background"}
-FULL = ["results", "examples", "subject", "curves", "classes", "confusion", "frequencies", "setup"]
+FULL = [
+    "results",
+    "examples",
+    "subject",
+    "curves",
+    "classes",
+    "confusion",
+    "frequencies",
+    "sight",
+    "setup",
+]
 Maker = Callable[..., Run]
 
 
@@ -99,7 +109,7 @@ def test_names_with_markup_are_only_text(page_of: PageOf, story: Any) -> None:
 
 def test_a_run_that_never_validated_nor_was_evaluated_says_so(page_of: PageOf, story: Any) -> None:
     page = page_of(replace(story, evaluated=False, num_steps=3, seconds=2.4, validations=0))
-    assert page.sections == ["subject", "curves", "frequencies", "setup"]
+    assert page.sections == ["subject", "curves", "frequencies", "sight", "setup"]
     assert "was not evaluated on held-out images: the run was stopped before that." in page.words
     assert "trained for 2 seconds" in page.words
     assert "Training ended before the first validation." in page.words
@@ -111,7 +121,7 @@ def test_a_run_without_one_step_or_fact_is_reported_all_the_same(
     run = make_run(replace(story, evaluated=False, num_steps=0, validations=0))
     run.run_json.unlink()
     page = Page(write_report(run))
-    assert page.sections == ["subject", "frequencies", "setup"]
+    assert page.sections == ["subject", "frequencies", "sight", "setup"]
     assert "no step was made" in page.words
 
 

@@ -3,5 +3,6 @@
 from fullconv.reporting._record import Record
 from fullconv.reporting._report import SECTIONS, write_report
 from fullconv.reporting._section import Section
+from fullconv.reporting._sight import picture_of
 
-__all__ = ["SECTIONS", "Record", "Section", "write_report"]
+__all__ = ["SECTIONS", "Record", "Section", "picture_of", "write_report"]

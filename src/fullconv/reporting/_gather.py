@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.geometry import Geometry
 from fullconv.reporting._record import (
     Column,
     Data,
@@ -17,7 +19,8 @@ from fullconv.reporting._record import (
     Record,
     SampleFiles,
 )
-from fullconv.runs import Run
+from fullconv.runs import Recipe, Run
+from fullconv.tracing import trace
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 
@@ -40,7 +43,18 @@ def gather(run: Run) -> Record:
         predictions=run.predictions,
         config=run.config(),
         facts=facts,
+        geometry=_geometry(recipe),
     )
+
+
+def _geometry(recipe: Recipe) -> Geometry | str | None:
+    """Return what the network sees, or why that is not finite; None if it cannot be built."""
+    try:
+        return trace(recipe.build().eval(), recipe.channels)
+    except NotLocalError as error:
+        return str(error)
+    except FullconvError:
+        return None
 
 
 def _data(values: Mapping[str, Any]) -> Data:

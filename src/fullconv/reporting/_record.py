@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fullconv.geometry import Geometry
 from fullconv.images import ClassTable
 
 Column = NDArray[np.float64]  # one value per row of a log
@@ -112,6 +113,7 @@ class Record:
         predictions: Folder of the label images predicted for the held-out images, by name.
         config: The resolved configuration.
         facts: Command, machine, versions and times, as the run wrote them.
+        geometry: Of the network; why it has none in words; None where it cannot be built here.
     """
 
     path: Path
@@ -124,3 +126,4 @@ class Record:
     predictions: Path
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
+    geometry: Geometry | str | None = None

@@ -18,6 +18,7 @@ from fullconv.reporting._record import Record
 from fullconv.reporting._results import results, summary, title
 from fullconv.reporting._section import Section
 from fullconv.reporting._setup import setup, subject
+from fullconv.reporting._sight import sight
 from fullconv.runs import Run, write_text
 
 SECTIONS: tuple[Callable[[Record], Section | None], ...] = (
@@ -28,6 +29,7 @@ SECTIONS: tuple[Callable[[Record], Section | None], ...] = (
     classes,
     confusion,
     frequencies,
+    sight,
     setup,
 )
 
