@@ -6,7 +6,7 @@
 - A block below ``<!-- file: NAME -->`` is written to that file instead.
 - A block below ``<!-- not run: REASON -->`` is left alone.
 - Of the shell only the program itself is run, in this process.
-- Time budgets are cut to a thousandth.
+- Time budgets are cut to a two-thousandth.
 """
 
 import re
@@ -84,7 +84,7 @@ def _printed(block: Block, namespace: dict[str, Any]) -> str:
 
 
 def _hurried(text: str) -> str:
-    return re.sub(r"(minutes[ =:]+)(\d+)", lambda m: f"{m[1]}{int(m[2]) / 1000}", text)
+    return re.sub(r"(minutes[ =:]+)(\d+)", lambda m: f"{m[1]}{int(m[2]) / 2000}", text)
 
 
 def _call(line: str) -> None:

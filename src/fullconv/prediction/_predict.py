@@ -71,7 +71,9 @@ class Predictor:
         like = next((p for p in self._net.parameters() if p.is_floating_point()), torch.empty(0))
         part = image[(slice(None), *slices)]
         if not isinstance(part, Tensor):
-            part = torch.from_numpy(np.ascontiguousarray(part))
+            part = torch.from_numpy(
+                np.require(part, requirements=["C", "W"])
+            )  # W: no read-only views
         return part.to(device=like.device, dtype=like.dtype)
 
 
