@@ -12,6 +12,11 @@ from fullconv.networks._layers import NormName, convolution, enlarge, halve
 class UNet(nn.Module):
     """Encoder, decoder and a skip connection at every scale.
 
+    BatchNorm is the default by mean IU after equal time from scratch. On every second px, one image
+    per step, one seed, the seconds of 300 (CamVid) and 150 steps (ISBI 2012, EM membranes) with
+    BatchNorm on 2 cores: ``batch`` 0.257 and 0.743, ``none`` 0.207 and 0.650, ``frozen`` 0.193 and
+    0.643, ``layer`` 0.159 and 0.663. ``layer`` took 1.7 times as long per step.
+
     Args:
         classes: Channels of the map.
         channels: Channels of the image.
