@@ -51,12 +51,18 @@ class Axis:
         residue: Windows are exact on images of this size modulo `period`.
         legal: For each size modulo `period`: the smallest image that the network takes, in px, and
             the size of its map; None where it takes none.
+        shortest: Windows of a longer image are at least this long, in px: on shorter images the
+            network may run differently.
+        borders: A window that starts at the image's start is at least this long, and one that ends
+            at its end, in px: what padding by reflection and the like copies must be inside.
     """
 
     period: int
     phases: tuple[Phase, ...]
     residue: int
     legal: tuple[tuple[int, int] | None, ...]
+    shortest: int = 1
+    borders: tuple[int, int] = (0, 0)
 
     @property
     def units(self) -> int:
@@ -91,7 +97,11 @@ class Axis:
         return min(entry[0] for entry in self.legal if entry)
 
     def field_of(self, unit: int) -> tuple[int, int]:
-        """Return the pixels ``[start, stop)`` that a unit depends on; may reach past the image."""
+        """Return the pixels ``[start, stop)`` that a unit depends on; may reach past the image.
+
+        Past the image lies padding. Where it is copied from the image (reflection, replication), the
+        unit depends on the pixels that were copied.
+        """
         turn, r = divmod(unit, self.units)
         return self.phases[r].start + turn * self.period, self.phases[r].stop + turn * self.period
 
@@ -143,8 +153,11 @@ class Axis:
         return getattr(self.phases[r], name) + turn * self.period
 
     def _grown(self, begin: int, end: int, size: int) -> tuple[int, int]:
-        """Return the window grown, period by period, until the network takes it."""
+        """Return the window grown, by whole periods, until it is legal and holds what borders need."""
         entry = self.legal[size % self.period]
-        needed = entry[0] if entry else size
+        head = self.borders[0] if begin == 0 else 0
+        tail = self.borders[1] if end == size else 0
+        needed = max(entry[0] if entry else size, self.shortest, head, tail)
+        needed += (size - needed) % self.period
         end = min(size, max(end, begin + needed))
         return min(begin, max(0, end - needed) // self.period * self.period), end

@@ -6,7 +6,8 @@ operators arrive as plain ones (functionalized), so every call turns values into
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,15 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicShape
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from fullconv.errors import FullconvError, NotLocalError
 
-# Two images, so that a batch axis is never mistaken for an axis of size one.
-BATCH = 2
+# Operators with one of these ask for numbers, which meta tensors do not have.
+DATA_DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,7 @@ class Call:
         outputs: The values that it returned, in order.
         module: Path of the innermost module that ran it; empty for the network itself.
         module_class: Class name of that module.
+        writes_shared: Whether it writes in place into memory that other values share.
     """
 
     op: Any
@@ -51,6 +53,7 @@ class Call:
     outputs: tuple[Value, ...]
     module: str
     module_class: str
+    writes_shared: bool = False
 
     @property
     def where(self) -> str:
@@ -105,6 +108,50 @@ class _Modules:
             self.stack.pop()
 
 
+def _normalized(image: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a batch norm returns: the image's like, and statistics saved in training."""
+    training = settings[4]
+    saved = image.new_empty(image.shape[1] if training else 0)
+    return torch.empty_like(image), saved, saved.clone()
+
+
+def _resized(image: Tensor, size: Sequence[int], *_: Any, **__: Any) -> Tensor:
+    return image.new_empty((*image.shape[:2], *size))
+
+
+def _alike(image: Tensor) -> Tensor:
+    return torch.empty_like(image)
+
+
+def _convolved(image: Tensor, *settings: Any) -> Tensor:
+    """Return what a convolution returns; of nothing it returns nothing, as on real tensors."""
+    if not image.numel():
+        raise RuntimeError(f"a convolution gets an empty tensor, of shape {tuple(image.shape)}")
+    return torch.ops.aten.convolution.default(image, *settings)
+
+
+# On tensors without numbers these are slow, or right only for sizes that real ones take.
+SHORTCUTS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.native_batch_norm.default: _normalized,
+    torch.ops.aten.relu.default: _alike,
+    torch.ops.aten.convolution.default: _convolved,
+    torch.ops.aten.upsample_linear1d.default: _resized,
+    torch.ops.aten.upsample_bilinear2d.default: _resized,
+    torch.ops.aten.upsample_trilinear3d.default: _resized,
+    torch.ops.aten.upsample_bicubic2d.default: _resized,
+}
+
+
+class ShortcutsAlone(TorchDispatchMode):
+    """Takes the shortcuts, and writes nothing down."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        return SHORTCUTS.get(func, func)(*args, **(kwargs or {}))
+
+
 class _Recorder(TorchDispatchMode):
     """Writes down every operator."""
 
@@ -114,16 +161,15 @@ class _Recorder(TorchDispatchMode):
         self._modules = modules
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # keeps ids unique
-        self._storages: set[int] = set()
+        self._sharing: Counter[int] = Counter()  # values per storage
 
     def value(self, tensor: Tensor) -> Value:
         """Return the value of a tensor, a new one when it is seen for the first time."""
         known = self._values.get(id(tensor))
         if known is None:
             storage = tensor.untyped_storage()._cdata
-            fresh = storage not in self._storages
-            self._storages.add(storage)
-            size = tensor.numel() * tensor.element_size() if fresh else 0
+            size = 0 if self._sharing[storage] else tensor.numel() * tensor.element_size()
+            self._sharing[storage] += 1
             known = Value(len(self._values), tuple(tensor.shape), size)
             self._values[id(tensor)] = known
             self._alive.append(tensor)
@@ -134,7 +180,9 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        if DATA_DEPENDENT & set(func.tags) and _without_numbers(args):
+            raise DataDependentOutputException(func)
+        result = SHORTCUTS.get(func, func)(*args, **kwargs)
         if func.namespace != "prim":
             self._write(func, args, kwargs, result)
         return result
@@ -144,6 +192,7 @@ class _Recorder(TorchDispatchMode):
         bound |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
         values = tree_map_only(Tensor, self.value, bound)
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        shared = func._schema.is_mutable and self._writes_shared(func, bound)
         path, name = self._modules.stack[-1] if self._modules.stack else ("", "")
         self.calls.append(
             Call(
@@ -152,62 +201,54 @@ class _Recorder(TorchDispatchMode):
                 outputs=tuple(self.value(t) for t in outputs),
                 module=path,
                 module_class=name,
+                writes_shared=shared,
             )
         )
 
+    def _writes_shared(self, func: Any, bound: dict[str, Any]) -> bool:
+        """Return whether an operator in place writes into memory that other values share.
 
-def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
-    """Run the network on a fake image and return the operators that it ran.
+        Most operators arrive as plain ones; in place are only those inside composite operators.
+        """
+        written = [
+            bound[a.name] for a in func._schema.arguments if a.alias_info and a.alias_info.is_write
+        ]
+        return any(
+            self._sharing[tensor.untyped_storage()._cdata] > 1
+            for tensor in written
+            if isinstance(tensor, Tensor)
+        )
+
+
+def _without_numbers(args: Sequence[Any]) -> bool:
+    return any(leaf.is_meta for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor))
+
+
+def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module) -> Program:
+    """Run a network and return the operators that it ran.
 
     Args:
-        net: Takes `(batch, channels, *spatial)`; returns one tensor `(batch, classes, *map)`.
-        channels: Channels of the image.
-        shape: Spatial shape of the image, in px.
+        run: Runs `net` on an image.
+        image: Without numbers, `(batch, channels, *spatial)`.
+        net: The network whose modules are named.
 
     Raises:
         NotLocalError: If the network branches on values.
         FullconvError: If it returns something else than one tensor.
     """
-
-    def run(image: Tensor) -> Tensor:
-        return the_map(net(image))
-
     modules = _Modules()
     recorder = _Recorder(modules)
-    # In inference mode operators would arrive undivided (linear, conv2d …).
-    plain, fake = torch.inference_mode(False), FakeTensorMode(allow_non_fake_inputs=True)
-    with plain, torch.no_grad(), _buffers_kept(net), modules.watching(net), fake:
-        image = example(net, channels, shape)
-        with recorder:
-            try:
-                output = torch.func.functionalize(run)(image)  # pyright: ignore[reportPrivateImportUsage]
-            except (DataDependentOutputException, DynamicShape) as error:
-                raise _branches(error, modules) from error
+    with modules.watching(net), recorder:
+        try:
+            output = torch.func.functionalize(run)(image)  # pyright: ignore[reportPrivateImportUsage]
+        except (DataDependentOutputException, DynamicShape) as error:
+            raise _branches(error, modules) from error
     return Program(
         image=recorder.value(image),
         calls=tuple(recorder.calls),
-        output=recorder.value(output),
+        output=recorder.value(the_map(output)),
         dtype_bytes=image.element_size(),
     )
-
-
-@contextmanager
-def _buffers_kept(net: nn.Module) -> Generator[None]:
-    """Put back what a run in training mode writes into buffers: integer counters are really counted."""
-    before = [(buffer, buffer._version, buffer.clone()) for buffer in net.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, version, content in before:
-            if buffer._version != version:
-                buffer.copy_(content)
-
-
-def example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Return an empty batch on the device and of the type of the network's weights."""
-    weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
-    like = weights[0] if weights else torch.empty(0)
-    return torch.empty(BATCH, channels, *shape, dtype=like.dtype, device=like.device)
 
 
 def the_map(output: Any) -> Tensor:

@@ -29,13 +29,13 @@ class Step:
     Attributes:
         call: The operator, its arguments by name and its outputs.
         reach_of: The reach of each value so far; none for constants.
-        growing: The axes of each value that grow with the image along this axis.
+        growing: By how much each axis of each value grows with one period of the image.
         made_by: The call that made each value.
     """
 
     call: Call
     reach_of: dict[Value, Reach]
-    growing: dict[Value, frozenset[int]]
+    growing: dict[Value, dict[int, int]]
     made_by: dict[Value, Call]
 
     def __getitem__(self, name: str) -> Any:
@@ -107,7 +107,9 @@ def find(call: Call) -> Rule:
     if known is None:
         raise UnknownOperatorError(
             f"`{call.op}` must have a geometry rule, and has none; it is run by {call.where}. "
-            f"Tell what it reads with `@fullconv.rule(torch.ops.{call.op})`"
+            "If each position reads the same position alone, paste "
+            f"`fullconv.rule(torch.ops.{call.op})(fullconv.tracing.pointwise)`; otherwise register a "
+            f"function of your own with `@fullconv.rule(torch.ops.{call.op})`"
         )
     return known
 

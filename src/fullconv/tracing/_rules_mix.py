@@ -55,18 +55,41 @@ def _softmax(step: Step) -> Reach:
 
 
 @rule(aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default)
-def _scan(step: Step) -> Reach:
-    return _over(step, "self", [step["dim"]], "a running total")
+@rule(aten.cummax.default, aten.cummin.default)
+def _scan(step: Step) -> list[Reach]:
+    return [_over(step, "self", [step["dim"]], "a running total")] * len(step.call.outputs)
 
 
-@rule(aten.sort.default, aten.topk.default, aten.glu.default)
+@rule(aten._fft_r2c.default, aten._fft_c2r.default, aten._fft_c2c.default)
+def _fourier(step: Step) -> Reach:
+    return _over(step, "self", step["dim"], "a Fourier transform")
+
+
+@rule(aten.gather.default)
+def _pick(step: Step) -> Reach:
+    if len(step.out) != len(step.shape("self")) or any(
+        a != b
+        for d, (a, b) in enumerate(zip(step.out, step.shape("self"), strict=True))
+        if d != step["dim"] % len(step.out)
+    ):
+        step.refuse("it picks positions of another shape than it reads from, which no rule follows")
+    picked = [
+        _over(step, "self", [step["dim"]], "picking by an index")
+        if step["self"] in step.reach_of
+        else None,
+        step.reach_of.get(step["index"]),
+    ]
+    return hull([reach for reach in picked if reach])
+
+
+@rule(aten.sort.default, aten.topk.default, aten.glu.default, aten.sort.stable)
 def _along_dim(step: Step) -> list[Reach]:
     if step.call.op is aten.glu.default and step["dim"] % len(step.out) in _growing(step, "self"):
         step.refuse("it splits an axis that grows with the image")
     return [_over(step, "self", [step["dim"]], "sorting")] * len(step.call.outputs)
 
 
-def _growing(step: Step, name: str) -> frozenset[int]:
+def _growing(step: Step, name: str) -> dict[int, int]:
     return step.growing[step.call.args[name]]
 
 
@@ -92,7 +115,9 @@ def _over(step: Step, name: str, dims: Sequence[int], what: str) -> Reach:
 @rule(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim, aten.any.dim, aten.all.dim)
 @rule(aten.std_mean.correction, aten.median.dim, aten.mean.default, aten.sum.default)
 @rule(aten.max.default, aten.min.default, aten.any.default, aten.all.default)
-@rule(aten.prod.default, aten.norm.Scalar)
+@rule(aten.prod.default, aten.norm.Scalar, aten.all.dims, aten.any.dims, aten.nansum.default)
+@rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList, aten.nanmedian.dim)
+@rule(aten.aminmax.default, aten.kthvalue.default, aten.mode.default)
 def _reduction(step: Step) -> list[Reach]:
     name = "self" if "self" in step.call.args else "x"
     ndim = len(step.shape(name))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fullconv.tracing._program import Value
-from fullconv.tracing._reach import Reach, of_constant, reshape
+from fullconv.tracing._reach import BORDER, Reach, of_constant, reshape
 from fullconv.tracing._rules import Step, along, pointwise, rule
 
 aten = torch.ops.aten
@@ -19,8 +19,13 @@ for _op in (
     aten.clone.default, aten.alias.default, aten.detach.default, aten._to_copy.default,
     aten.lift_fresh.default, aten.lift_fresh_copy.default, aten.lift.default,
     aten.native_dropout.default, aten.bernoulli.p, aten.bernoulli.default,
-    aten._prelu_kernel.default, aten.contiguous.default,
+    aten._prelu_kernel.default, aten.contiguous.default, aten.hardswish.default,
     aten.rrelu_with_noise.default, aten.rrelu_with_noise_functional.default,
+    aten._add_relu.Tensor, aten.complex.default, aten.polar.default, aten.floor_divide.default,
+    aten.log_sigmoid_forward.default, aten.masked_fill.Tensor, aten.rsub.Tensor,
+    aten.zero.default, aten._masked_scale.default, aten.bucketize.Tensor,
+    aten.fake_quantize_per_tensor_affine_cachemask.default,
+    aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default,
 ):  # fmt: skip
     rule(_op)(pointwise)
 
@@ -108,7 +113,22 @@ def _slice_scatter(step: Step) -> Reach:
     base, new = _written_out([_or_constant(step, "self"), _or_constant(step, "src")], dim, sizes)
     parts = base.clone()
     parts[(slice(None),) * (dim + 1) + (slice(start, stop, stride),)] = new
+    growth, inner = (step.growing[v].get(dim, 0) for v in (step.call.outputs[0], step["src"]))
+    if inner and inner * stride == growth:
+        _left_over(parts, dim, range(start, stop, stride))
     return Reach(parts)
+
+
+def _left_over(parts: Tensor, dim: int, written: range) -> None:
+    """Mark what a slice that grows with the image leaves over at either end: the image's border.
+
+    How much is left over does not depend on the image's size, so it is to the slice what padding is.
+    """
+    before = range(written.start - written.step, -1, -written.step)
+    after = range(written[-1] + written.step, parts.shape[dim + 1], written.step)
+    for part, places in ((2, before), (3, after)):
+        if places:
+            parts[part].index_fill_(dim, torch.tensor(places), BORDER)
 
 
 @rule(aten.select_scatter.default)
@@ -122,7 +142,10 @@ def _select_scatter(step: Step) -> Reach:
 
 
 def _or_constant(step: Step, name: str) -> Reach:
-    value = step[name]
+    return _or_constant_value(step, step[name])
+
+
+def _or_constant_value(step: Step, value: Value) -> Reach:
     return step.reach_of.get(value) or of_constant(len(value.shape))
 
 
@@ -158,6 +181,7 @@ def _unbind(step: Step) -> list[Reach]:
 
 @rule(aten.split.Tensor, aten.split_with_sizes.default)
 @rule(aten.split_copy.Tensor, aten.split_with_sizes_copy.default)
+@rule(aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default)
 def _split(step: Step) -> list[Reach]:
     dim, reach = step["dim"], step.reach("self")
     results: list[Reach] = []
@@ -176,10 +200,52 @@ def _split(step: Step) -> list[Reach]:
 def _cat(step: Step) -> Reach:
     values: Sequence[Value] = [v for v in step["tensors"] if v.shape != (0,)]
     dim = step["dim"] % len(step.out)
-    reaches = [step.reach_of.get(v) or of_constant(len(v.shape)) for v in values]
+    reaches = [_or_constant_value(step, v) for v in values]
     if all(r.size(dim) == 1 and torch.equal(r.parts, reaches[0].parts) for r in reaches):
         return reaches[0]
-    return Reach(torch.cat(_written_out(reaches, dim, [v.shape[dim] for v in values]), dim + 1))
+    pieces = _written_out(reaches, dim, [v.shape[dim] for v in values])
+    growing = [n for n, v in enumerate(values) if step.growing[v].get(dim)]
+    if len(growing) == 1:
+        pieces = [
+            _bordering(piece, 0 if n == growing[0] else 2 if n < growing[0] else 3)
+            for n, piece in enumerate(pieces)
+        ]
+    return Reach(torch.cat(pieces, dim + 1))
+
+
+def _bordering(piece: Tensor, part: int) -> Tensor:
+    """Mark a piece of fixed size beside one that grows: it stands at the image's border."""
+    if not part:
+        return piece
+    marked = piece.clone()
+    marked[part] = BORDER
+    return marked
+
+
+@rule(aten.stack.default)
+def _stack(step: Step) -> Reach:
+    dim = step["dim"] % len(step.out)
+    reaches = [_or_constant_value(step, v) for v in step["tensors"]]
+    new = [reach.map(lambda part: part.unsqueeze(dim)) for reach in reaches]
+    return Reach(torch.cat(_written_out(new, dim, [1] * len(new)), dim + 1))
+
+
+@rule(aten.unfold.default)
+def _unfold(step: Step) -> Reach:
+    """Sliding windows of an axis, as a new last axis."""
+    if not step.shape("self"):
+        return step.reach("self").map(lambda part: part.unsqueeze(-1))
+    dim, reach = step["dimension"] % len(step.shape("self")), step.reach("self")
+    if reach.size(dim) == 1:
+        return reach.map(lambda part: part.unsqueeze(-1))
+    return reach.map(lambda part: part.unfold(dim, step["size"], step["step"]))
+
+
+@rule(aten.embedding.default)
+def _embedding(step: Step) -> Reach:
+    if step["weight"] in step.reach_of:
+        step.refuse("the table that it looks up is computed from the image (data-dependent)")
+    return step.reach("indices").map(lambda part: part.unsqueeze(-1))
 
 
 @rule(aten.pixel_shuffle.default)
@@ -239,6 +305,16 @@ def _index(step: Step) -> Reach:
     if len(step.out) != len(step.shape("self")):
         step.refuse("it picks positions by several indices at once, which no rule follows")
     return reach
+
+
+@rule(aten.view_as_real.default)
+def _view_as_real(step: Step) -> Reach:
+    return step.reach("self").map(lambda part: part.unsqueeze(-1))
+
+
+@rule(aten.view_as_complex.default)
+def _view_as_complex(step: Step) -> Reach:
+    return step.reach("self").map(lambda part: part.amin(-1))
 
 
 @rule(aten.fill.Scalar, aten.fill.Tensor)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fullconv.tracing._program import Call
-from fullconv.tracing._reach import NO_TAP, Reach, gather
+from fullconv.tracing._reach import NO_TAP, Reach, gather, hull, reshape
 from fullconv.tracing._rules import WHOLE, Step, rule
 
 aten = torch.ops.aten
@@ -103,26 +103,24 @@ def _factor(step: Step, dim: int) -> int:
     """Return by how much an axis is stretched (> 0) or shrunk (< 0) by a whole factor, or refuse."""
     old, new = step.shape("self")[dim], step.out[dim]
     scale = _scale(step, dim)
-    if scale and scale > 1 and new == int(old * scale) and scale == int(scale):
+    if scale and scale >= 1 and new == int(old * scale) and scale == int(scale):
         return int(scale)
-    if scale and scale < 1 and new == int(old * scale) and 1 / scale == int(1 / scale):
-        return -int(1 / scale)
+    if scale and scale < 1 and new == int(old * scale) and abs(1 / scale % 1 - 0.5) > 0.5 - 1e-9:
+        return -round(1 / scale)
     if step.grows("self", dim) != (dim in step.growing[step.call.outputs[0]]):
         step.refuse(
             f"it resizes an axis that grows with the image to {new} positions whatever its size",
             WHOLE,
             "pool over windows of a fixed size instead",
         )
-    if new % old == 0:
-        return new // old
-    if old % new:
+    if scale or (new % old and old % new):
         step.refuse(
-            f"it resizes {old} positions to {new}, which is not by a whole factor, so its scale "
-            "depends on the size of the image",
+            f"it resizes {old} positions to {new}, which is not by a whole factor, so where it reads "
+            "depends on the size of the image or is not the same from period to period",
             "pad the image so that the factor is whole (a multiple of the network's period)",
             WHOLE,
         )
-    return -(old // new)
+    return new // old if new >= old else -(old // new)
 
 
 def _scale(step: Step, dim: int) -> float | None:
@@ -146,10 +144,12 @@ def _resized_dims(step: Step) -> range:
 def _nearest(step: Step) -> Reach:
     reach = step.reach("self")
     for dim in _resized_dims(step):
-        factor, position = _factor(step, dim), torch.arange(step.out[dim])
-        middle = -factor // 2 if "exact" in str(step.call.op) else 0
-        taps = position // factor if factor > 0 else position * -factor + middle
-        reach = _gather(step, "self", reach, dim, taps[None])
+        factor = _factor(step, dim)
+        # In single precision, as PyTorch computes it: where that rounds, positions differ.
+        scale = torch.tensor(1 / factor if factor > 0 else -factor, dtype=torch.float32)
+        middle = 0.5 if "exact" in str(step.call.op) else 0.0
+        taps = ((torch.arange(step.out[dim]) + middle) * scale).floor().long()
+        reach = _gather(step, "self", reach, dim, taps.clamp(max=step.shape("self")[dim] - 1)[None])
     return reach
 
 
@@ -177,7 +177,7 @@ def _interpolation(step: Step) -> Reach:
     reach = step.reach("self")
     neighbours = 2 if "bicubic" in str(step.call.op) else 1
     for dim in _resized_dims(step):
-        if step["align_corners"] and abs(_factor(step, dim)) != 1:
+        if step["align_corners"] and step.out[dim] != step.shape("self")[dim]:
             step.refuse(
                 "with `align_corners=True` its scale depends on the size of the image",
                 "use `align_corners=False` with a whole factor",
@@ -240,13 +240,37 @@ def _copying_pad(step: Step) -> Reach:
 @rule(aten.max_unpool2d.default, aten.max_unpool3d.default)
 def _max_unpool(step: Step) -> Reach:
     """Put each maximum back where it came from: inside its pooling window, which is its own."""
-    pool, reach = step.made_by.get(step["indices"]), step.reach("self")
+    pool = _pooling_behind(step)
     if pool is None or not _keeps_to_its_own(pool):
-        step.refuse("where it puts a maximum back depends on the image (data-dependent)")
-    for dim in _resized_dims(step):
-        factor = _factor(step, dim)
-        reach = _gather(step, "self", reach, dim, (torch.arange(step.out[dim]) // factor)[None])
+        step.refuse(
+            "where it puts a maximum back depends on the image (data-dependent)",
+            "take the indices of a max pooling whose windows lie side by side, without padding",
+            WHOLE,
+        )
+    sizes = pool.args["self"].shape[2:]
+    kernels = _per_axis(pool.args["kernel_size"], len(sizes))
+    # A pooling along one axis is one along two, of which one has a single position.
+    pooled = [(size, kernel) for size, kernel in zip(sizes, kernels, strict=True) if size > 1]
+    dims = [dim for dim in _resized_dims(step) if step.out[dim] > 1]
+    if [step.out[dim] for dim in dims] != [size for size, _ in pooled]:
+        step.refuse(
+            f"the indices number the positions of {sizes}, and it unpools to {step.out[2:]}: maxima "
+            "land on other positions, by the size of the image",
+            "give the size before the pooling as `output_size`",
+        )
+    reach = hull([step.reach("self"), step.reach("indices")])
+    for dim, (_, kernel) in zip(dims, pooled, strict=True):
+        taps = torch.arange(step.out[dim]) // kernel
+        reach = _gather(step, "self", reach, dim, taps[None])
     return reach
+
+
+def _pooling_behind(step: Step) -> Call | None:
+    """Return the call that made the indices, behind any squeezing."""
+    made = step.made_by.get(step["indices"])
+    while made and made.op in (aten.squeeze.dim, aten.squeeze.default, aten.unsqueeze.default):
+        made = step.made_by.get(made.args["self"])
+    return made
 
 
 def _keeps_to_its_own(pool: Call) -> bool:
@@ -255,4 +279,65 @@ def _keeps_to_its_own(pool: Call) -> bool:
         return False
     kernel: list[int] = pool.args["kernel_size"]
     stride: list[int] = pool.args["stride"] or kernel
-    return list(kernel) == list(stride) and not any(pool.args["padding"])
+    dense = all(d == 1 for d in pool.args["dilation"])
+    return list(kernel) == list(stride) and dense and not any(pool.args["padding"])
+
+
+@rule(aten.im2col.default)
+def _im2col(step: Step) -> Reach:
+    """Write the taps of a sliding window out as channels, and its positions as one axis."""
+    batch, channels, *_ = step.shape("self")
+    grid = _grid(step, step.shape("self")[2:])
+    reach = step.reach("self").map(lambda part: part[:, :, None, None])
+    for axis in (0, 1):
+        taps = _slide(grid[axis], **_window(step, axis))
+        dim, reads = axis + 4, step.shape("self")[axis + 2]
+        grows = step.grows("self", axis + 2)
+        each = [gather(reach, dim, tap[None], reads, grows=grows) for tap in taps]
+        reach = Reach(torch.cat([r.parts for r in each], axis + 3))
+    kernel = step["kernel_size"]
+    return reshape(reach, [batch, channels, *kernel, *grid], step.out)
+
+
+@rule(aten.col2im.default)
+def _col2im(step: Step) -> Reach:
+    """Add sliding windows up where they overlap: the opposite of `im2col`."""
+    grid, kernel = _grid(step, step["output_size"]), step["kernel_size"]
+    batch, channels, *_ = step.out
+    reach = reshape(step.reach("self"), step.shape("self"), [batch, channels, *kernel, *grid])
+    growth = step.growing[step.call.outputs[0]]
+    for axis in (0, 1):
+        taps = _slide_transposed(step.out[axis + 2], **_window(step, axis))
+        dim, grows = axis + 4, axis + 2 in growth
+        one = [
+            Reach(
+                reach.parts.select(axis + 3, n if reach.size(axis + 2) > 1 else 0).unsqueeze(
+                    axis + 3
+                )
+            )
+            for n in range(len(taps))
+        ]
+        each = [
+            gather(r, dim, t[None], grid[axis], grows=grows) for r, t in zip(one, taps, strict=True)
+        ]
+        reach = hull(each)
+    return Reach(reach.parts[:, :, :, 0, 0])
+
+
+def _window(step: Step, axis: int) -> dict[str, int]:
+    names = {
+        "kernel": "kernel_size",
+        "stride": "stride",
+        "before": "padding",
+        "dilation": "dilation",
+    }
+    return {ours: step[theirs][axis] for ours, theirs in names.items()}
+
+
+def _grid(step: Step, sizes: Sequence[int]) -> list[int]:
+    """Return how many positions a sliding window has along each axis."""
+    windows = [_window(step, axis) for axis in range(len(sizes))]
+    return [
+        (s + 2 * w["before"] - w["dilation"] * (w["kernel"] - 1) - 1) // w["stride"] + 1
+        for s, w in zip(sizes, windows, strict=True)
+    ]

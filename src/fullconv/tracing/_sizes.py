@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fullconv.errors import FullconvError
-from fullconv.tracing._program import example, record, the_map
+from fullconv.tracing._program import ShortcutsAlone, the_map
+from fullconv.tracing._subject import Subject
 
 # Sizes tried when no shape is given: multiples of most periods, small ones first, then the sizes of
 # well-known networks, then every remainder modulo 64.
 FIRST_TRIES = (64, 128, 256, 512, 1024, 96, 192, 384, 240, 224, 227, 299, *range(193, 257), 572)
 
+
+# A size so many periods above one that a network takes is large enough for any remainder.
+SPARE_PERIODS = 8
 
 # These return what they take in another form of the same shape; on empty tensors they are slow.
 SAME_SHAPE = frozenset({
@@ -28,23 +29,44 @@ SAME_SHAPE = frozenset({
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """Skips what keeps the shape."""
+    """Skips what keeps the shape, and resizing, whose shape is plain arithmetic."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        return args[0] if args and func in SAME_SHAPE else func(*args, **(kwargs or {}))
+        if args and func in SAME_SHAPE:
+            return args[0]
+        if func is F.interpolate:
+            return _resized(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _resized(
+    image: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    """Return an empty tensor of the shape that ``F.interpolate`` would return."""
+    old = image.shape[2:]
+    if size is None:
+        scales = (
+            [scale_factor] * len(old) if isinstance(scale_factor, (int, float)) else scale_factor
+        )
+        new = [int(n * float(s)) for n, s in zip(old, scales or (), strict=True)]
+    else:
+        new = [size] * len(old) if isinstance(size, int) else list(size)
+    return image.new_empty(*image.shape[:2], *new)
 
 
 class Sizes:
     """The map shape of any image shape, by running a network on tensors without numbers."""
 
-    def __init__(self, net: nn.Module, channels: int) -> None:
-        self._net, self._channels = net, channels
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
         self._known: dict[tuple[int, ...], tuple[int, ...] | Exception] = {}
-        self._hollow = _hollow(net)
-        self._run: Callable[[tuple[int, ...]], Any] = self._run_on_meta
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the spatial shape of the map, or None if the network does not take the shape."""
@@ -54,14 +76,14 @@ class Sizes:
         return None if isinstance(known, Exception) else known
 
     def use_fake_tensors(self) -> None:
-        """Run on fake tensors from now on: slower, but tensors made inside `forward` may be real."""
-        self._run = self._run_on_fake
+        """Run on fake tensors from now on."""
+        self.subject.on_meta = False
         self._known.clear()
 
     def _measure(self, shape: tuple[int, ...]) -> tuple[int, ...] | Exception:
         try:
-            with torch.inference_mode(False), torch.no_grad(), _ShapesAlone():
-                output = self._run(shape)
+            with _ShapesAlone(), ShortcutsAlone():
+                output = self.subject.run(shape)
             found = tuple(the_map(output).shape[2:])
         except FullconvError:
             raise
@@ -69,31 +91,8 @@ class Sizes:
             return error
         return found if all(found) else ValueError(f"the map would have shape {found}")
 
-    def _run_on_meta(self, shape: tuple[int, ...]) -> Any:
-        return self._hollow(example(self._hollow, self._channels, shape))
 
-    def _run_on_fake(self, shape: tuple[int, ...]) -> Tensor:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            return self._net(example(self._net, self._channels, shape))
-
-
-def _hollow(net: nn.Module) -> nn.Module:
-    """Return a copy of the network without numbers; the network itself where it cannot be copied.
-
-    Copying with the tensors already "copied" takes no weight memory. (`functional_call` would do
-    without a copy, but leaves modules that are registered twice without their weights.)
-    """
-    memo = {id(t): torch.empty_like(t, device="meta") for t in (*net.parameters(), *net.buffers())}
-    memo |= {
-        id(p): nn.Parameter(memo[id(p)], requires_grad=p.requires_grad) for p in net.parameters()
-    }
-    try:
-        return copy.deepcopy(net, memo)
-    except Exception:  # noqa: BLE001 - locks, open files, tensors with a graph: whatever it holds
-        return net
-
-
-def find_start(sizes: Sizes, net: nn.Module, channels: int, ndim: int) -> tuple[int, ...]:
+def find_start(sizes: Sizes, ndim: int) -> tuple[int, ...]:
     """Return a shape that the network takes.
 
     Raises:
@@ -107,7 +106,7 @@ def find_start(sizes: Sizes, net: nn.Module, channels: int, ndim: int) -> tuple[
         sizes.use_fake_tensors()
     reason = "the map would be empty"
     try:
-        record(net, channels, FIRST_TRIES[:1] * ndim)
+        sizes.subject.record(FIRST_TRIES[:1] * ndim)
     except FullconvError:
         raise
     except Exception as error:  # noqa: BLE001 - any refusal of a shape
@@ -135,40 +134,49 @@ def legal_sizes(
         found = sizes.map_shape((*shape[:axis], size, *shape[axis + 1 :])) if size > 0 else None
         return found[axis] if found else None
 
-    return tuple(_table(measure, shape[axis], period))
+    known = shape[axis]
+    units = (measure(known + period) or 0) - (measure(known) or 0)
+    return tuple(_table(measure, known, period, units))
 
 
 def _table(
-    measure: Callable[[int], int | None], known: int, period: int
+    measure: Callable[[int], int | None], known: int, period: int, units: int
 ) -> Iterator[tuple[int, int] | None]:
     """Yield the smallest legal size of each remainder; the one before is a good first guess."""
     guess = 0
     for residue in range(period):
         large = known + (residue - known) % period
-        size = _smallest(measure, large, period, guess + 1 if guess else residue or period)
+        size = _smallest(measure, large, period, units, guess + 1 if guess else residue or period)
         guess = size or 0
         yield None if size is None else (size, measure(size) or 0)
 
 
 def _smallest(
-    measure: Callable[[int], int | None], large: int, period: int, guess: int
+    measure: Callable[[int], int | None], large: int, period: int, units: int, guess: int
 ) -> int | None:
     """Return the smallest legal size that is `large` modulo the period, or None.
 
-    Sizes above a legal one of the same remainder are legal, so a search by halves finds it.
+    Sizes above a legal one of the same remainder are legal, and their maps grow by `units` in a
+    period, so a search by halves finds it.
     """
-    if (large - guess) % period == 0 and guess <= large and measure(guess) is not None:
-        if measure(guess - period) is None:
+    large += SPARE_PERIODS * period
+    map_size = measure(large)
+    if map_size is None:
+        return None
+    ahead = map_size - large // period * units
+
+    def fits(size: int) -> bool:
+        return measure(size) == ahead + size // period * units
+
+    if (large - guess) % period == 0 and guess <= large and fits(guess):
+        if not fits(guess - period):
             return guess
         large = guess
-    for higher in (large, large + period, large + 8 * period):
-        if measure(higher) is not None:
-            low, high = higher % period - period, higher
-            while high - low > period:
-                middle = low + (high - low) // period // 2 * period
-                low, high = (low, middle) if measure(middle) is not None else (middle, high)
-            return high
-    return None
+    low, high = large % period - period, large
+    while high - low > period:
+        middle = low + (high - low) // period // 2 * period
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def _short(error: Exception) -> str:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
+from fullconv.errors import UnknownOperatorError
 from fullconv.tracing._program import Call, Program, Value
 from fullconv.tracing._reach import BORDER, NOTHING, Reach, of_constant, of_image
 from fullconv.tracing._rules import WHOLE, Step, find
@@ -37,6 +40,7 @@ UNIFORM = frozenset({
 FOLDING = frozenset({
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.clone.default,
     aten._reshape_alias.default, aten.permute.default, aten.transpose.int, aten.t.default,
+    aten.im2col.default,
 })  # fmt: skip
 
 
@@ -113,6 +117,11 @@ def _pass(call: Call, state: _State, size: int, period: int) -> None:
             "give the coordinates as channels of the image",
             WHOLE,
         )
+    if call.writes_shared and call.op is not aten.copy_.default:
+        raise UnknownOperatorError(
+            f"`{call.op}` must not write in place into a view, which no rule follows; it is run by "
+            f"{call.where}. Write into a copy instead"
+        )
     result = find(call)(step)
     for out, reach in zip(
         call.outputs, [result] if isinstance(result, Reach) else result, strict=False
@@ -130,7 +139,7 @@ def _spreads_a_constant(call: Call, state: _State) -> bool:
 
 
 def _step(call: Call, state: _State) -> Step:
-    growing = {v: frozenset(state.growth[v]) for v in (*call.inputs, *call.outputs)}
+    growing = {v: state.growth[v] for v in (*call.inputs, *call.outputs)}
     return Step(call=call, reach_of=state.reach_of, growing=growing, made_by=state.made_by)
 
 
@@ -179,6 +188,12 @@ def repeats(parts: Tensor, dim: int, growth: int, period: int) -> bool:
     return bool(((far - near == sign * period) | at_border | nothing).all())
 
 
+# Arguments that say how large a result is; all others must not depend on the size of the image.
+SIZES = frozenset({
+    "size", "output_size", "end", "split_size", "split_sizes", "repeats",
+})  # fmt: skip
+
+
 def same_path(program: Program, longer: Program) -> Call | None:
     """Return the first call in which two programs differ, or None."""
     for one, other in zip(program.calls, longer.calls, strict=False):
@@ -188,3 +203,23 @@ def same_path(program: Program, longer: Program) -> Call | None:
         shorter: Sequence[Call] = min(program.calls, longer.calls, key=len)
         return shorter[-1] if shorter else None
     return None
+
+
+def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
+    """Return the first call with a setting that differs between two programs of one path, or None.
+
+    A dilation, a padding or a factor that is computed from the size of the image is another one in a
+    window.
+    """
+    for one, other in zip(program.calls, longer.calls, strict=True):
+        if not one.inputs and one.op not in UNIFORM:
+            continue  # coordinates: what they are added to is refused, if anything
+        for name in one.args.keys() - SIZES:
+            if _numbers(one.args[name]) != _numbers(other.args[name]):
+                return one, name
+    return None
+
+
+def _numbers(argument: Any) -> list[Any]:
+    """Return the numbers in an argument."""
+    return [leaf for leaf in tree_flatten(argument)[0] if isinstance(leaf, int | float | complex)]

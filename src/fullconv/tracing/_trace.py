@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
@@ -11,14 +12,19 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Axis, Geometry, Phase
-from fullconv.tracing._program import Program, record
+from fullconv.tracing._program import Program
 from fullconv.tracing._reach import NOTHING, Reach
 from fullconv.tracing._rules import WHOLE
 from fullconv.tracing._sizes import Sizes, find_start, legal_sizes
-from fullconv.tracing._sweep import same_path, sweep
+from fullconv.tracing._subject import Subject
+from fullconv.tracing._sweep import same_path, same_settings, sweep
+
+Legal = tuple[tuple[int, int] | None, ...]
 
 # By how much an image is lengthened to see the stride of every layer: a multiple of most strides.
 LENGTHENINGS = (64 * 9 * 5, 64 * 9 * 5 * 7 * 11 * 13)
+# An image so many periods longer than the smallest is no small one: networks run as they usually do.
+USUAL_PERIODS = 32
 # A field larger than this is taken for one that never ends.
 LONGEST_PX = 40_000
 
@@ -53,28 +59,32 @@ def trace(
         >>> g.field, g.stride, g.map_shape((100, 50))
         ((4, 4), (2, 2), (49, 24))
     """
-    sizes = Sizes(net, channels)
+    subject = Subject(net, channels)
+    sizes = Sizes(subject)
     axes = len(shape) if shape else ndim or _num_axes(net)
-    start = shape or find_start(sizes, net, channels, axes)
+    start = shape or find_start(sizes, axes)
     if shape and sizes.map_shape(shape) is None:
         sizes.use_fake_tensors()
-        start = (
-            shape if sizes.map_shape(shape) is not None else find_start(sizes, net, channels, axes)
-        )
-    base = record(net, channels, start)
+        start = shape if sizes.map_shape(shape) is not None else find_start(sizes, axes)
+    base = subject.record(start)
     _check_map(base, axes)
-    periods = tuple(_period(net, channels, start, axis, base) for axis in range(axes))
-    legal = tuple(legal_sizes(sizes, start, axis, periods[axis]) for axis in range(axes))
-    residues = _residues(shape, start, legal, periods)
-    least = tuple(_least(legal[k][residues[k]], periods[k]) for k in range(axes))
+    spans = tuple(_span(subject, start, axis, base) for axis in range(axes))
+    legal = tuple(legal_sizes(sizes, start, axis, spans[axis].period) for axis in range(axes))
+    residues = _residues(shape, start, legal, spans)
+    least = tuple(_smallest(legal[k][residues[k]]) + 2 * spans[k].period for k in range(axes))
+    found = [_axis(subject, least, axis, spans[axis]) for axis in range(axes)]
+    for axis, span in enumerate(spans):
+        _check_settings(base, span.longer, f"along axis {axis}")
+    more = _periods_to_the_path(subject, legal, residues, spans)
     return Geometry(
         axes=tuple(
             replace(
-                _axis(net, channels, least, axis, periods[axis]),
-                residue=residues[axis],
-                legal=legal[axis],
+                axis,
+                residue=residues[k],
+                legal=legal[k],
+                shortest=_smallest(legal[k][residues[k]]) + more * axis.period,
             )
-            for axis in range(axes)
+            for k, axis in enumerate(found)
         )
     )
 
@@ -98,46 +108,88 @@ def _check_map(program: Program, axes: int) -> None:
         )
 
 
-def _period(net: nn.Module, channels: int, start: tuple[int, ...], axis: int, base: Program) -> int:
-    """Return the pixels after which every layer's grid repeats: from how much each value grows."""
-    for more in LENGTHENINGS:
-        longer = _recorded(net, channels, start, axis, more, base)
-        found = lcm(*_numerators(base, longer, more))
-        once = _recorded(net, channels, start, axis, found, base)
-        if _grows_alike(base, once, longer, Fraction(more, found)):
-            return found
-    raise NotLocalError.at(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """How the network repeats along one axis.
+
+    Attributes:
+        period: Pixels after which every layer's grid repeats.
+        longer: The program on an image much longer along the axis.
+        field: A guess of the field, in px: what all its windows read, one after the other.
+    """
+
+    period: int
+    longer: Program
+    field: int
+
+
+def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) -> _Span:
+    """Return how the network repeats along an axis: from how much each value grows with the image."""
+    refused = NotLocalError.at(
         module="",
-        module_class=type(net).__name__,
+        module_class=type(subject.net).__name__,
         operator="sizes",
         why=f"the sizes of its layers do not grow evenly with axis {axis} of the image",
         remedies=(WHOLE,),
     )
+    for more in LENGTHENINGS:
+        try:
+            longer = _recorded(subject, start, axis, more, base)
+            found = lcm(*_numerators(base, longer, more))
+            once = _recorded(subject, start, axis, found, base)
+        except NotLocalError as error:
+            refused = error  # perhaps a period that does not divide how much longer it is
+            continue
+        if _grows_alike(base, once, longer, Fraction(more, found)):
+            return _Span(
+                period=found, longer=longer, field=_guessed_field(base, longer, axis, more)
+            )
+    raise refused
+
+
+def _guessed_field(base: Program, longer: Program, axis: int, more: int) -> int:
+    """Return about how many pixels all windows of the network read, one after the other."""
+    total = 0
+    for one, other in zip(base.calls, longer.calls, strict=True):
+        if not one.inputs or len(one.inputs[0].shape) <= axis + 2:
+            continue
+        grown = other.inputs[0].shape[axis + 2] - one.inputs[0].shape[axis + 2]
+        kernel = one.args.get("kernel_size")
+        if "transposed" in one.args:
+            kernel = one.args["weight"].shape[2:]
+        if kernel and grown > 0:
+            total += kernel[min(axis, len(kernel) - 1)] * more // grown
+    return total
 
 
 def _recorded(
-    net: nn.Module, channels: int, start: tuple[int, ...], axis: int, more: int, base: Program
+    subject: Subject, start: tuple[int, ...], axis: int, more: int, base: Program
 ) -> Program:
     """Return the program on an image longer by `more` px along an axis; it must run the same calls."""
     shape = (*start[:axis], start[axis] + more, *start[axis + 1 :])
     try:
-        program = record(net, channels, shape)
+        program = subject.record(shape)
     except FullconvError:
         raise
     except Exception as error:
         raise FullconvError(
             f"`net` must take images of more than one size, got an error for {shape} px: {error}"
         ) from error
+    _check_path(base, program)
+    return program
+
+
+def _check_path(base: Program, program: Program) -> None:
     different = same_path(base, program)
     if different:
+        sizes = [tuple(p.image.shape[2:]) for p in (program, base)]
         raise NotLocalError.at(
             module=different.module,
             module_class=different.module_class,
             operator=str(different.op),
-            why=f"the network takes another path at {shape} px than at {start} px",
+            why=f"the network takes another path at {sizes[0]} px than at {sizes[1]} px",
             remedies=(WHOLE, "let `forward` do the same whatever the size of the image"),
         )
-    return program
 
 
 def _growth(one: Program, other: Program) -> list[int]:
@@ -161,43 +213,101 @@ def _grows_alike(base: Program, once: Program, longer: Program, times: Fraction)
 def _residues(
     shape: tuple[int, ...] | None,
     start: tuple[int, ...],
-    legal: tuple[tuple[tuple[int, int] | None, ...], ...],
-    periods: tuple[int, ...],
+    legal: Sequence[Legal],
+    spans: Sequence[_Span],
 ) -> tuple[int, ...]:
     """Return the image sizes modulo the period to trace for: those of `shape`, or 0 where legal."""
+    periods = [span.period for span in spans]
     if shape and all(legal[k][shape[k] % p] for k, p in enumerate(periods)):
         return tuple(size % p for size, p in zip(shape, periods, strict=True))
     return tuple(0 if legal[k][0] else start[k] % p for k, p in enumerate(periods))
 
 
-def _least(entry: tuple[int, int] | None, period: int) -> int:
-    """Return a small legal size with a few periods to spare, for the axes that are not swept."""
+def _smallest(entry: tuple[int, int] | None) -> int:
     assert entry is not None, "the size that the network ran at is legal"
-    return entry[0] + 2 * period
+    return entry[0]
 
 
-def _axis(net: nn.Module, channels: int, least: tuple[int, ...], axis: int, period: int) -> Axis:
+def _periods_to_the_path(
+    subject: Subject,
+    legal: Sequence[Legal],
+    residues: Sequence[int],
+    spans: Sequence[_Span],
+) -> int:
+    """Return how many periods above the smallest legal image the network takes its usual path."""
+
+    def run(more: int) -> Program:
+        smallest = (_smallest(legal[k][residues[k]]) for k in range(len(spans)))
+        return subject.record(
+            tuple(s + more * span.period for s, span in zip(smallest, spans, strict=True))
+        )
+
+    usual = run(USUAL_PERIODS)
+    for more in (0, 1, 2, 4, 8, USUAL_PERIODS // 2):
+        program = run(more)
+        if not same_path(program, usual) and not same_settings(program, usual):
+            return more
+    _check_path(usual, program)
+    _check_settings(usual, program, "")
+    return USUAL_PERIODS // 2
+
+
+def _axis(subject: Subject, least: tuple[int, ...], axis: int, span: _Span) -> Axis:
     """Return the geometry along one axis, from an image long enough to have an inside."""
-    size = max(least[axis], least[axis] + (256 // period) * period)
+    period = span.period
+    size = least[axis] + (max(256, min(span.field, LONGEST_PX // 2)) // period) * period
     while size <= LONGEST_PX:
         start = (*least[:axis], size, *least[axis + 1 :])
-        base = record(net, channels, start)
-        longer = _recorded(net, channels, start, axis, period, base)
+        base = subject.record(start)
+        longer = _recorded(subject, start, axis, period, base)
         with torch.device("cpu"):
             found = sweep(base, longer, axis=axis, period=period)
         if found is None:
-            raise _no_map(net, base)
+            raise _no_map(subject.net, base)
         phases = _phases(*found, period)
-        if phases:
-            return Axis(period=period, phases=phases, residue=0, legal=())
+        borders = _borders(found[0], phases, size, period) if phases else None
+        if borders:
+            return Axis(period=period, phases=phases, residue=0, legal=(), borders=borders)
         size = least[axis] + (2 * size // period + 1) * period
     raise NotLocalError.at(
         module="",
-        module_class=type(net).__name__,
+        module_class=type(subject.net).__name__,
         operator="field",
         why=f"its field is larger than {LONGEST_PX} px along axis {axis}, if it ends at all",
         remedies=(WHOLE,),
     )
+
+
+def _check_settings(program: Program, longer: Program, where: str) -> None:
+    different = same_settings(program, longer)
+    if different:
+        call, name = different
+        raise NotLocalError.at(
+            module=call.module,
+            module_class=call.module_class,
+            operator=str(call.op),
+            why=f"its `{name}` is computed from the size of the image {where}, so it is another one in "
+            "a window",
+            remedies=("let it be a constant", WHOLE),
+        )
+
+
+def _borders(
+    reach: Reach, phases: tuple[Phase, ...], size: int, period: int
+) -> tuple[int, int] | None:
+    """Return how long windows at the image's start and end must be; None if the image is too short.
+
+    Units at the border may need more than their phase says: what padding copies lies inside.
+    """
+    _, _, first, last = reach.parts.reshape(4, -1).tolist()
+    head = tail = 0
+    for i, (begin, end) in enumerate(zip(first, last, strict=True)):
+        turn, r = divmod(i, len(phases))
+        if abs(end) < NOTHING // 2 and -end > phases[r].last + turn * period:
+            head = max(head, -end)
+        if abs(begin) < NOTHING // 2 and begin < phases[r].first + turn * period:
+            tail = max(tail, size - begin)
+    return (head, tail) if max(head, tail) <= size // 2 else None
 
 
 def _no_map(net: nn.Module, program: Program) -> NotLocalError:

@@ -1,0 +1,123 @@
+"""A network as tracing runs it: on images without numbers.
+
+It runs on meta tensors: on a copy whose weights are meta tensors too, so nothing is computed and no
+weight memory is taken. Where that does not do (tensors made inside `forward`, branches on values), it
+runs on fake tensors, which are slower and know which device they pretend to be on.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fullconv.tracing._program import Program, write_down
+
+# Two images, so that a batch axis is never mistaken for an axis of size one.
+BATCH = 2
+
+
+class Subject:
+    """A network under study.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)`; returns one tensor `(batch, classes, *map)`.
+        channels: Channels of the image.
+    """
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
+        self.net, self.channels = net, channels
+        self._hollow = _hollow(net)
+        self.on_meta = self._hollow is not net
+
+    def record(self, shape: tuple[int, ...]) -> Program:
+        """Return the operators that the network runs on an image of that spatial shape, in px."""
+        if self.on_meta:
+            try:
+                with _plainly():
+                    return write_down(
+                        self._hollow, _example(self._hollow, self.channels, shape), self._hollow
+                    )
+            except Exception:  # noqa: BLE001 - whatever it is, fake tensors say it better
+                program = self._record_fake(shape)
+                self.on_meta = False
+                return program
+        return self._record_fake(shape)
+
+    def _record_fake(self, shape: tuple[int, ...]) -> Program:
+        with _plainly(), _buffers_kept(self.net), _fake_tensors():
+            return write_down(self.net, _example(self.net, self.channels, shape), self.net)
+
+    def run(self, shape: tuple[int, ...]) -> Any:
+        """Return what the network returns, for its shape alone."""
+        if self.on_meta:
+            with _plainly():
+                return self._hollow(_example(self._hollow, self.channels, shape))
+        with _plainly(), _buffers_kept(self.net), _fake_tensors():
+            return self.net(_example(self.net, self.channels, shape))
+
+
+def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
+    """Return the operators that a network runs on an image of that spatial shape, in px."""
+    return Subject(net, channels).record(shape)
+
+
+@contextmanager
+def _plainly() -> Generator[None]:
+    """Run without gradients; not in inference mode, where operators would arrive undivided."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextmanager
+def _fake_tensors() -> Generator[None]:
+    """Run on tensors without numbers; quietly, because a shape that does not fit is no news here."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was = log.disabled
+    log.disabled = True
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.disabled = was
+
+
+@contextmanager
+def _buffers_kept(net: nn.Module) -> Generator[None]:
+    """Put back what a run in training mode writes into buffers: integer counters are really counted."""
+    before = [(buffer, buffer._version, buffer.clone()) for buffer in net.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, version, content in before:
+            if buffer._version != version:
+                buffer.copy_(content)
+
+
+def _example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:
+    """Return an empty batch on the device and of the type of the network's weights."""
+    weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
+    like = weights[0] if weights else torch.empty(0)
+    return torch.empty(BATCH, channels, *shape, dtype=like.dtype, device=like.device)
+
+
+def _hollow(net: nn.Module) -> nn.Module:
+    """Return a copy of the network without numbers; the network itself where it cannot be copied.
+
+    Copying with the tensors already "copied" takes no weight memory. (`functional_call` would do
+    without a copy, but leaves modules that are registered twice without their weights.)
+    """
+    memo = {id(t): torch.empty_like(t, device="meta") for t in (*net.parameters(), *net.buffers())}
+    memo |= {
+        id(p): nn.Parameter(memo[id(p)], requires_grad=p.requires_grad) for p in net.parameters()
+    }
+    try:
+        return copy.deepcopy(net, memo)
+    except Exception:  # noqa: BLE001 - locks, open files, tensors with a graph: whatever it holds
+        return net
