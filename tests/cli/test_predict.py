@@ -141,7 +141,10 @@ def test_bad_images_are_named_together_and_the_others_are_done(
     found = fullconv("predict", trained, folder, "--out", tmp_path / "out")
     assert found.status == 1
     assert "got 2 that are not; 1 others are done" in found.err
-    assert "grey.png: images must have 3 channels" in found.err
+    assert (
+        "grey.png: as the network was trained, images must have 3 channels, got 1 channel\n"
+        in found.err
+    )
     assert "cut.png: cannot be decoded" in found.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
@@ -171,3 +174,12 @@ def test_the_process_keeps_to_its_memory(trained: Path, tmp_path: Path) -> None:
 
     limit = 480 * 10**6
     assert peak("--memory", "480MB") <= limit < peak()
+
+
+def test_a_long_list_of_bad_images_is_cut(trained: Path, tmp_path: Path, fullconv: Any) -> None:
+    for i in range(23):
+        (tmp_path / f"{i:02}.png").write_text("no image")
+    found = fullconv("predict", trained, tmp_path, "--out", tmp_path / "out")
+    assert "got 23 that are not; 0 others are done" in found.err
+    assert "19.png: is not an image" in found.err
+    assert found.err.endswith("… and 3 more\n")

@@ -24,6 +24,7 @@ from fullconv.prediction._predict import Predictor
 from fullconv.prediction._process import left_for_windows, process_memory
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+NUM_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,11 +118,17 @@ def predict_files(
         if progress:
             progress(done, len(jobs))
     if faults:
-        done = len(jobs) - len(faults)
-        first = (
-            f"`images` must all be usable, got {len(faults)} that are not; {done} others are done:"
-        )
-        raise BadDataError("\n  ".join([first, *faults]))
+        raise BadDataError(_told(faults, num_done=len(jobs) - len(faults)))
+
+
+def _told(faults: Sequence[str], *, num_done: int) -> str:
+    """Return what is wrong with which images: the first 20 by name, then a count."""
+    first = (
+        f"`images` must all be usable, got {len(faults)} that are not; {num_done} others are done:"
+    )
+    more = len(faults) - NUM_LISTED
+    rest = [f"… and {more} more"] if more > 0 else []
+    return "\n  ".join([first, *faults[:NUM_LISTED], *rest])
 
 
 class _Answers:
@@ -139,8 +146,8 @@ class _Answers:
         image = read_image(path)
         if image.shape[0] != self._channels:
             raise BadDataError(
-                f"{path}: images must have {self._channels} channels as those that the network "
-                f"was trained on, got {image.shape[0]}"
+                f"{path}: as the network was trained, images must have {_channels(self._channels)}, "
+                f"got {_channels(image.shape[0])}"
             )
         return image
 
@@ -174,6 +181,10 @@ def _write(job: Job, image: npt.NDArray[Any], answer: Answer, classes: ClassTabl
         write_probabilities(job.probabilities, answer.probabilities)
     if job.overlay:
         write_overlay(job.overlay, image, answer.labels, classes)
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _labels_suffix(image: Path) -> str:
