@@ -61,7 +61,7 @@ def _paste_cutting(
 
 def _lit(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Return the image tinted, and brighter towards a random side."""
-    tint = rng.uniform(0.75, 1.2, 3)
+    tint = rng.uniform(0.35, 0.8) * rng.uniform(0.8, 1.2, 3)
     slope_y, slope_x = rng.uniform(-0.3, 0.3, 2)
     y, x = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in image.shape[:2])
     light = 1 + slope_y * y[:, None] + slope_x * x

@@ -43,4 +43,5 @@ def _drawn(
     """Return the opacity of a curve in a picture of `shape` (width, height), drawn twice as fine."""
     fine = Image.new("L", (2 * shape[0], 2 * shape[1]))
     ImageDraw.Draw(fine).line([(x, y) for x, y in 2 * points], fill=255, width=2 * width)
-    return np.asarray(fine.resize(shape, Image.Resampling.BOX), dtype=np.float32) / 255
+    drawn = fine.resize(shape, Image.Resampling.BOX)
+    return np.asarray(drawn, dtype=np.float32) / np.float32(255)

@@ -29,7 +29,9 @@ STRIPS: dict[Split, tuple[float, float]] = {
     "val": (0.55, 0.7),
     "test": (0.7, 1.0),
 }
-_SHUFFLE_SEED = 0  # the digits come in the order of their writers: shuffled once, for every run alike
+_SHUFFLE_SEED = (
+    0  # the digits come in the order of their writers: shuffled once, for every run alike
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,8 +91,10 @@ def _embedded() -> tuple[
             "the demo needs the digits and photographs that ship inside scikit-learn, "
             "which is not installed: pip install 'fullconv[demo]'"
         ) from error
-    digits = datasets.load_digits()
-    glyphs = np.asarray(digits["images"], dtype=np.float32) / 16
-    labels = np.asarray(digits["target"], dtype=np.int64)
-    photographs = tuple(np.asarray(p) for p in datasets.load_sample_images()["images"])
-    return glyphs, labels, photographs
+    flat, labels = datasets.load_digits(return_X_y=True)
+    glyphs = np.asarray(flat, dtype=np.float32).reshape(-1, 8, 8) / np.float32(16)
+    photographs = (
+        np.asarray(datasets.load_sample_image("china.jpg"), dtype=np.uint8),
+        np.asarray(datasets.load_sample_image("flower.jpg"), dtype=np.uint8),
+    )
+    return glyphs, np.asarray(labels).astype(np.int64), photographs

@@ -24,7 +24,7 @@ INK = 0.4  # of a glyph's range: low enough for thin strokes to hold together, a
 PALEST = 0.6  # opacity of ink at `INK`; full ink is 1. Half-closed loops stay legible by it
 SIZES_PX = (72.0, 180.0)  # side of a digit's square, drawn evenly by logarithm
 LARGEST_ANGLE = 25.0  # either way; far from the 180 degrees that turn 6 into 9
-LEAST_CONTRAST = 55.0  # of 255, between the brightness of a digit and of what it is painted on
+LEAST_CONTRAST = 60.0  # of 255: how much brighter a digit is than what it is painted on
 NOISE = 8  # largest change of a pixel's value, as of a camera's sensor
 _RIM_PX = 1.5  # width of the blend
 _PAD = 2  # empty cells around the 8 × 8 original, so that ink at its border ends round
@@ -170,18 +170,19 @@ def _place(mask: Pixels, side: int, rng: np.random.Generator) -> tuple[int, int]
     over = side // 5
     places = rng.integers(-over, max(1 - over, len(mask) - side + over), (6, 2))
 
-    def covered(place: npt.NDArray[np.int64]) -> float:
+    def covered(place: npt.NDArray[np.int64]) -> int:
         top, left = np.maximum(place, 0)
-        return np.count_nonzero(mask[top : top + side : 4, left : left + side : 4])
+        return int(np.count_nonzero(mask[top : top + side : 4, left : left + side : 4]))
 
     top, left = min(places, key=covered)
     return int(top), int(left)
 
 
 def _contrasting(under: Floats, rng: np.random.Generator) -> Floats:
-    """Return a random colour whose brightness differs enough from that of the pixels `under`."""
-    dark = float(under.mean(0) @ _BRIGHTNESS) if len(under) else 127.0
+    """Return a random colour that is bright enough against the pixels `under`."""
+    dark = float(under.mean(0) @ _BRIGHTNESS) if len(under) else 0.0
+    least = min(dark + LEAST_CONTRAST, 200.0)
     while True:
         colour = rng.uniform(0, 255, 3).astype(np.float32)
-        if abs(float(colour @ _BRIGHTNESS) - dark) >= LEAST_CONTRAST:
+        if float(colour @ _BRIGHTNESS) >= least:
             return colour
