@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from fullconv import __version__
+from fullconv.runs import Run
 
-COMMANDS = ("train", "predict", "evaluate", "trace")
+COMMANDS = ("demo", "train", "predict", "evaluate", "trace")
 FLAGS = {
+    "demo": "--out --seed --minutes",
     "train": (
         "--out --net --options --epochs --minutes --lr --precision --batch --seed --workers "
         "--class-weights --augment --no-augment --loss --optimizer --sampling --memory --config "
@@ -53,6 +55,24 @@ def test_help_of_train_says_what_the_settings_say(fullconv: Any) -> None:
     assert "Images per step. [default: 1]" in text
     assert "[choices: adamw, sgd] [default: adamw]" in text
     assert "Whether to augment. [default: True]" in text
+
+
+def test_the_demo_ends_with_metrics_and_a_report(
+    trained: Path, fullconv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo itself is tested in its room; here it hands over a run that is there already."""
+    asked: list[Any] = []
+
+    def run_demo(out: Path, **settings: Any) -> Run:
+        asked.append((out, settings))
+        return Run(trained)
+
+    monkeypatch.setattr("fullconv.demo.run_demo", run_demo)
+    found = fullconv("demo", "--seed", 3, "--minutes", 0.5)
+    assert found.status == 0
+    assert asked == [(Path("runs/demo"), {"seed": 3, "minutes": 0.5})]
+    assert "majority class" in found.out
+    assert found.out.endswith(f"report: {trained / 'report.html'}\n")
 
 
 def test_the_version_is_that_of_the_package(fullconv: Any) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fullconv import __version__
+from fullconv.cli._demo import demo
 from fullconv.cli._evaluate import evaluate
 from fullconv.cli._predict import predict
 from fullconv.cli._status import DONE, INTERRUPTED, MENDABLE, USAGE
@@ -25,7 +26,7 @@ app = App(
     exit_on_error=False,
     result_action="return_value",
 )
-for command in (train, predict, evaluate, trace):
+for command in (demo, train, predict, evaluate, trace):
     app.command(command)
 
 

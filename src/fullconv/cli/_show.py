@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from fullconv.cli._status import DONE, INTERRUPTED
+
+if TYPE_CHECKING:
+    from fullconv.runs import Run
 
 METRICS = {
     "pixel_accuracy": "pixel accuracy",
@@ -23,6 +28,17 @@ def output() -> Console:
 def progress_console() -> Console:
     """Return the console for progress."""
     return Console(stderr=True, highlight=False)
+
+
+def show_run(run: "Run") -> int:
+    """Print how a run ended, and return the exit status that says the same."""
+    finished = run.about()["finished"]
+    if not finished:
+        output().print(f"stopped by Ctrl-C; go on with: fullconv train --resume {run.path}")
+    elif run.evaluation_json.exists():
+        show_scores(run.evaluation())
+    output().print(f"report: {run.report}")
+    return DONE if finished else INTERRUPTED
 
 
 def show_scores(evaluation: Mapping[str, Any]) -> None:

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from fullconv.cli._settings import flags_of, given
-from fullconv.cli._show import output, show_scores
-from fullconv.cli._status import DONE, INTERRUPTED
+from fullconv.cli._show import show_run
 from fullconv.training import TrainConfig
 
 if TYPE_CHECKING:
-    from fullconv.runs import Run
-
     Flags = TrainConfig
 else:
     Flags = flags_of(TrainConfig, leave_out=["data"])
@@ -44,15 +41,5 @@ def train(
     named = given(flags) | ({"data": data} if data else {})
     settings = resolve(named, config=config, resume=resume)
     run = train_run(settings, resume=resume)
-    report = write_report(run)
-    return _show(run, report)
-
-
-def _show(run: "Run", report: Path) -> int:
-    finished = run.about()["finished"]
-    if not finished:
-        output().print(f"stopped by Ctrl-C; go on with: fullconv train --resume {run.path}")
-    elif run.evaluation_json.exists():
-        show_scores(run.evaluation())
-    output().print(f"report: {report}")
-    return DONE if finished else INTERRUPTED
+    write_report(run)
+    return show_run(run)
