@@ -29,7 +29,8 @@ def test_the_table_has_a_row_per_axis(factory: str, fullconv: Any) -> None:
     """Field of two convolutions: 5 + (3 - 1) * 3 = 11, at a stride of 3."""
     found = fullconv("trace", f"{factory}:valid", "--channels", 1)
     assert found.status == 0
-    rows = [line.split("│")[1:-1] for line in found.out.splitlines() if line.startswith("│")]
+    lines = found.out.split("halo (px)")[1].splitlines()
+    rows = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
     assert [[cell.strip() for cell in row][:4] for row in rows] == [["x", "11", "3", "3"]]
 
 
@@ -37,3 +38,15 @@ def test_a_network_that_is_not_local_is_refused_by_name(factory: str, fullconv: 
     found = fullconv("trace", f"{factory}:pooled")
     assert found.status == 1
     assert "`1` (AdaptiveAvgPool2d) is not local" in found.err
+
+
+def test_layers_map_and_picture_are_shown(factory: str, tmp_path: Path, fullconv: Any) -> None:
+    file = tmp_path / "sight.svg"
+    net = f"{factory}:valid"
+    found = fullconv("trace", net, "--channels", 1, "--shape", 200, "--picture", file)
+    assert "an image of 200 px has a map of 64 units" in found.out
+    assert [line.split("│")[4].strip() for line in found.out.splitlines() if "Conv1d" in line] == [
+        "5",
+        "11",
+    ]
+    assert file.read_text().startswith("<svg xmlns=")

@@ -15,6 +15,7 @@ from fullconv.cli._predict import predict
 from fullconv.cli._status import DONE, INTERRUPTED, MENDABLE, USAGE
 from fullconv.cli._trace import trace
 from fullconv.cli._train import train
+from fullconv.cli._verify import verify
 from fullconv.errors import FullconvError
 
 app = App(
@@ -26,7 +27,7 @@ app = App(
     exit_on_error=False,
     result_action="return_value",
 )
-for command in (demo, train, predict, evaluate, trace):
+for command in (demo, train, predict, evaluate, trace, verify):
     app.command(command)
 
 

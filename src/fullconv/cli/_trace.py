@@ -1,5 +1,9 @@
 """`fullconv trace`."""
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 from rich.table import Table
 
 from fullconv.cli._show import output
@@ -7,22 +11,46 @@ from fullconv.cli._show import output
 AXES = {1: "x", 2: "yx", 3: "zyx"}
 
 
-def trace(net: str, /, *, channels: int = 3, classes: int = 2) -> None:
+def trace(
+    net: str,
+    /,
+    *,
+    channels: int = 3,
+    classes: int = 2,
+    shape: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
+    picture: Path | None = None,
+) -> None:
     """Show the geometry of a network: what a unit of its map sees, and which windows are exact.
 
     Args:
         net: Name of a network, or `package.module:factory`.
         channels: Channels of the images.
         classes: Channels of the map.
+        shape: Size of an image in px, such as `980 980`: its map's size is shown, and it is drawn.
+        picture: Draw field and window on an image of that size into this SVG file.
     """
     from fullconv.networks import build
+    from fullconv.reporting import picture_of
+    from fullconv.runs import write_text
+    from fullconv.tracing import layers
     from fullconv.tracing import trace as trace_net
 
-    found = trace_net(build(net, classes=classes, channels=channels).eval(), channels=channels)
+    network = build(net, classes=classes, channels=channels).eval()
+    found = trace_net(network, channels=channels)
+    steps = Table("layer", "class", "operator", "field (px)", "stride (px)")
+    for layer in layers(network, channels):
+        sights = (" x ".join(map(str, values)) for values in (layer.field, layer.stride))
+        steps.add_row(layer.module, layer.kind, layer.operator, *sights)
     table = Table("axis", "field (px)", "stride (px)", "period (px)", "halo (px)", title=net)
     rows = zip(
         AXES[len(found.axes)], found.field, found.stride, found.period, found.halo, strict=True
     )
     for axis, field, stride, period, (before, after) in rows:
         table.add_row(axis, str(field), str(stride), str(period), f"{before} + {after}")
-    output().print(table)
+    output().print(steps, table)
+    size = tuple(shape or found.nearest_shapes((980,) * len(found.axes))[-1])
+    sizes = (" x ".join(map(str, values)) for values in (size, found.map_shape(size)))
+    output().print("an image of {} px has a map of {} units".format(*sizes))
+    if picture:
+        write_text(picture, picture_of(found, size))
+        output().print(f"picture: {picture}")

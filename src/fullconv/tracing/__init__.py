@@ -7,10 +7,23 @@
 from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules
 from fullconv.tracing import _rules_shape as _rules_shape
 from fullconv.tracing import _rules_windows as _rules_windows
+from fullconv.tracing._layers import Layer, layers
 from fullconv.tracing._program import Call, Program, Value
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, pointwise, rule
 from fullconv.tracing._subject import record
 from fullconv.tracing._trace import trace
 
-__all__ = ["Call", "Program", "Reach", "Step", "Value", "pointwise", "record", "rule", "trace"]
+__all__ = [
+    "Call",
+    "Layer",
+    "Program",
+    "Reach",
+    "Step",
+    "Value",
+    "layers",
+    "pointwise",
+    "record",
+    "rule",
+    "trace",
+]

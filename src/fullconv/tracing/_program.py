@@ -149,7 +149,8 @@ class ShortcutsAlone(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        return SHORTCUTS.get(func, func)(*args, **(kwargs or {}))
+        run: Callable[..., Any] = SHORTCUTS.get(func) or func
+        return run(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):
@@ -182,7 +183,8 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if DATA_DEPENDENT & set(func.tags) and _without_numbers(args):
             raise DataDependentOutputException(func)
-        result = SHORTCUTS.get(func, func)(*args, **kwargs)
+        run: Callable[..., Any] = SHORTCUTS.get(func) or func
+        result = run(*args, **kwargs)
         if func.namespace != "prim":
             self._write(func, args, kwargs, result)
         return result

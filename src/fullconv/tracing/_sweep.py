@@ -45,7 +45,7 @@ FOLDING = frozenset({
 
 
 @dataclass(slots=True, kw_only=True)
-class _State:
+class State:
     """What is known so far: see `Step`; `folded` are axes that run along the image in mixed order."""
 
     reach_of: dict[Value, Reach] = field(default_factory=dict[Value, Reach])
@@ -72,12 +72,7 @@ def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple
         NotLocalError: By the name of the first module that is not local.
         UnknownOperatorError: By the name of the operator that has no rule.
     """
-    state = _State()
-    state.growth = dict(_growth(program, longer))
-    state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
-    size = program.image.shape[axis + 2]
-    for call in program.calls:
-        _pass(call, state, size, period)
+    state = follow(program, longer, axis=axis, period=period)
     reach, dim = state.reach_of.get(program.output), axis + 2
     if reach is None or set(state.growth[program.output]) != {dim}:
         return None
@@ -85,6 +80,17 @@ def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple
         return None
     others = [d + 1 for d in range(reach.ndim) if d != dim]
     return Reach(reach.parts.amin(others)), state.growth[program.output][dim]
+
+
+def follow(program: Program, longer: Program, *, axis: int, period: int) -> State:
+    """Return what every value reaches along one axis; arguments and errors as for `sweep`."""
+    state = State()
+    state.growth = dict(_growth(program, longer))
+    state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
+    size = program.image.shape[axis + 2]
+    for call in program.calls:
+        _pass(call, state, size, period)
+    return state
 
 
 def _growth(program: Program, longer: Program) -> Iterator[tuple[Value, dict[int, int]]]:
@@ -97,7 +103,7 @@ def _growth(program: Program, longer: Program) -> Iterator[tuple[Value, dict[int
         yield value, {dim: b - a for dim, (a, b) in sizes if a != b}
 
 
-def _pass(call: Call, state: _State, size: int, period: int) -> None:
+def _pass(call: Call, state: State, size: int, period: int) -> None:
     """Add what the outputs of one call reach."""
     state.made_by |= dict.fromkeys(call.outputs, call)
     if call.op in UNIFORM or _spreads_a_constant(call, state):
@@ -131,19 +137,19 @@ def _pass(call: Call, state: _State, size: int, period: int) -> None:
         state.reach_of[out] = _settled(state.reach_of[out], out, state, size, period)
 
 
-def _spreads_a_constant(call: Call, state: _State) -> bool:
+def _spreads_a_constant(call: Call, state: State) -> bool:
     """Return whether the call spreads numbers that do not depend on the image over its positions."""
     return call.op is aten.expand.default and not any(
         value in state.reach_of or state.growth[value] for value in call.inputs
     )
 
 
-def _step(call: Call, state: _State) -> Step:
+def _step(call: Call, state: State) -> Step:
     growing = {v: state.growth[v] for v in (*call.inputs, *call.outputs)}
     return Step(call=call, reach_of=state.reach_of, growing=growing, made_by=state.made_by)
 
 
-def _settled(reach: Reach, out: Value, state: _State, size: int, period: int) -> Reach:
+def _settled(reach: Reach, out: Value, state: State, size: int, period: int) -> Reach:
     """Add that a position exists only in windows that start before it and stop after it."""
     parts = reach.parts.clone()
     for dim in state.growth[out].keys() - state.folded[out]:
@@ -157,7 +163,7 @@ def _settled(reach: Reach, out: Value, state: _State, size: int, period: int) ->
     return Reach(parts)
 
 
-def _check(step: Step, out: Value, state: _State, period: int) -> None:
+def _check(step: Step, out: Value, state: State, period: int) -> None:
     """Refuse a call whose output reads differently from period to period."""
     call = step.call
     bad = frozenset(

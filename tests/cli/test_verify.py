@@ -1,0 +1,26 @@
+"""`fullconv verify`: a table, a JSON file, and an exit status that says the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def test_a_network_of_the_registry_passes(tmp_path: Path, fullconv: Any) -> None:
+    file = tmp_path / "certificate.json"
+    found = fullconv("verify", "unet", "--shape", 40, 72, "--json", file)
+    assert (found.status, found.out.splitlines()[-1]) == (0, "passed")
+    assert json.loads(file.read_text())["passed"] is True
+
+
+def test_a_network_that_is_not_local_fails_by_name(
+    tmp_path: Path, monkeypatch: Any, fullconv: Any
+) -> None:
+    (tmp_path / "normed_networks.py").write_text(
+        "from torch import nn\n"
+        "def normed(classes, channels):\n"
+        "    return nn.Sequential(nn.Conv2d(channels, classes, 3), nn.GroupNorm(1, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = fullconv("verify", "normed_networks:normed", "--shape", 32, 32)
+    assert (found.status, found.out.splitlines()[-1]) == (1, "FAILED")
+    assert "`1` (GroupNorm) is not local" in found.out
