@@ -1,0 +1,166 @@
+"""Random networks: the traced geometry against what the network does.
+
+Nothing here knows an operator. A network is run with pixels changed or poisoned (`footprints`), on
+windows, and on images of many sizes; the geometry must say the same.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import fullconv as fc
+from fullconv.geometry import Axis, Box, Geometry
+
+from .footprints import change_footprint, hull, nan_footprint
+from .random_networks import Network, networks
+
+LONGEST = 170
+TOLERANCE = 1e-10
+
+QUICK = settings(
+    max_examples=120, deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+MANY = settings(QUICK, max_examples=1200, derandomize=False)
+
+
+def traced(net: Network, shape: tuple[int, ...] | None = None) -> Geometry:
+    """The geometry of a network that takes some image and is local; others are thrown away."""
+    try:
+        return fc.trace(net, 2, ndim=net.ndim, shape=shape)
+    except fc.NotLocalError as error:
+        event(f"refused: {error.why[:60]}")
+        assume(False)
+        raise
+
+
+def image_of(shape: tuple[int, ...], seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 + torch.rand(2, *shape, generator=generator, dtype=torch.float64)
+
+
+def smallest(axis: Axis) -> int:
+    """The smallest image of the sizes that were traced."""
+    entry = axis.legal[axis.residue]
+    assert entry
+    return entry[0]
+
+
+def long_enough(axis: Axis) -> int:
+    """A size at which several units of each phase are clear of the border."""
+    reach = axis.field + sum(axis.halo) + max(axis.borders)
+    return smallest(axis) + (reach // axis.period + 4) * axis.period
+
+
+def small(axis: Axis) -> int:
+    return smallest(axis) + 2 * axis.period
+
+
+def check_footprints(net: Network, geometry: Geometry) -> None:
+    for k, axis in enumerate(geometry.axes):
+        size = long_enough(axis)
+        assume(size <= LONGEST)
+        shape = tuple(size if n == k else small(a) for n, a in enumerate(geometry.axes))
+        # Where maxima are put back depends on the image: many images show all that may happen.
+        num_images = 12 if "unpool" in str(net) else 1
+        images = [image_of(shape, seed) for seed in range(num_images)]
+        changed = torch.stack([change_footprint(net, image, k) for image in images]).any(0)
+        reached = changed | nan_footprint(net, images[0], k)
+        assert changed.shape == (size, geometry.map_shape(shape)[k])
+        check_axis(axis, size, changed, reached)
+
+
+def check_axis(axis: Axis, size: int, changed: Tensor, reached: Tensor) -> None:
+    """Every unit: nothing outside its field changes it; over a phase, all of the field reaches it."""
+    found: dict[int, set[int]] = {}
+    for unit in range(changed.shape[1]):
+        start, stop = axis.field_of(unit)
+        turn, phase = divmod(unit, axis.units)
+        first = axis.phases[phase].first + turn * axis.period
+        last = axis.phases[phase].last + turn * axis.period
+        inside = first >= 0 and last <= size
+        if inside or axis.borders == (0, 0):
+            low, high = hull(changed[:, unit])
+            assert low >= min(max(start, 0), low if low == high else size), (unit, low, start)
+            assert high <= max(stop, 0) or low == high, (unit, high, stop)
+        if inside:
+            places = reached[:, unit].nonzero().flatten().tolist()
+            found.setdefault(phase, set()).update(p - turn * axis.period for p in places)
+    assert set(found) == set(range(axis.units))
+    for phase, places in found.items():
+        field = (axis.phases[phase].start, axis.phases[phase].stop)
+        assert (field[0] == field[1] and not places) or (
+            field[0] >= min(places) and field[1] <= max(places) + 1
+        ), (phase, field, sorted(places))
+
+
+def check_windows(
+    net: Network, geometry: Geometry, shape: tuple[int, ...], draw: st.DataObject
+) -> None:
+    image = image_of(shape, 4)
+    whole = net(image[None])[0]
+    assert tuple(whole.shape[1:]) == geometry.map_shape(shape)
+    scale = float(whole.abs().max()) + 1e-300
+    for _ in range(4):
+        corners = [
+            sorted((draw.draw(st.integers(0, m - 1)), draw.draw(st.integers(0, m - 1))))
+            for m in whole.shape[1:]
+        ]
+        units = Box(start=tuple(a for a, _ in corners), stop=tuple(b + 1 for _, b in corners))
+        window = geometry.window(units, shape)
+        assert Box.whole(shape).contains(window.reads)
+        part = net(image[(slice(None), *window.reads.slices)][None])[0]
+        got = part[(slice(None), *window.inside.slices)]
+        error = float((got - whole[(slice(None), *units.slices)]).abs().max()) / scale
+        assert error < TOLERANCE, (units, window.reads, error)
+
+
+def check_sizes(net: Network, geometry: Geometry, draw: st.DataObject) -> None:
+    """Sizes along each axis: those that the network takes, and the map that it returns."""
+    for k, axis in enumerate(geometry.axes):
+        size = draw.draw(st.integers(1, axis.smallest + 2 * axis.period + 3))
+        shape = tuple(size if n == k else small(a) for n, a in enumerate(geometry.axes))
+        try:
+            found = tuple(net(image_of(shape)[None]).shape[2:])
+        except (RuntimeError, ValueError):
+            found = None
+        if found is None or 0 in found:
+            assert not geometry.takes(shape), shape
+        else:
+            assert geometry.takes(shape), shape
+            assert geometry.map_shape(shape) == found
+
+
+def check(net: Network, draw: st.DataObject) -> None:
+    geometry = traced(net)
+    check_footprints(net, geometry)
+    shape = tuple(
+        small(axis)
+        + axis.period * draw.draw(st.integers(0, max(0, (60 - small(axis)) // axis.period)))
+        for axis in geometry.axes
+    )
+    check_windows(net, geometry, shape, draw)
+    check_sizes(net, geometry, draw)
+    odd = tuple(size + draw.draw(st.integers(0, 7)) for size in shape)
+    if geometry.takes(odd):
+        check_windows(net, traced(net, odd), odd, draw)
+
+
+@QUICK
+@given(networks(), st.data())
+def test_geometry_is_the_footprint_and_windows_are_exact(net: Network, data: st.DataObject) -> None:
+    check(net, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@MANY
+@given(networks(), st.data())
+def test_geometry_is_the_footprint_of_a_thousand_networks(
+    net: Network, data: st.DataObject
+) -> None:
+    check(net, data)
