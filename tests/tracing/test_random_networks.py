@@ -22,10 +22,10 @@ LONGEST = 170
 TOLERANCE = 1e-10
 
 QUICK = settings(
-    max_examples=120, deadline=None, derandomize=True, database=None,
+    max_examples=35, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-MANY = settings(QUICK, max_examples=1200, derandomize=False)
+MANY = settings(QUICK, max_examples=350, derandomize=False)
 
 
 def traced(net: Network, shape: tuple[int, ...] | None = None) -> Geometry:

@@ -307,6 +307,7 @@ def test_bad_data_are_found_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(BadDataError):
         quietly(config(tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_keeps_what_was_saved(
@@ -342,3 +343,31 @@ def test_only_what_the_disk_refuses_is_blamed_on_it(
     monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger.log_metrics", refuse)
     with pytest.raises(error, match="what the system says"):
         quietly(config(scenes, tmp_path / "run", epochs=8))
+
+
+NETWORKS = """
+from torch import nn
+
+def wrong(classes, channels):
+    return nn.Conv2d(channels, classes + 3, 3, padding=1)
+
+def still(classes, channels):
+    return nn.Identity()
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("wrong", "a channel for each of the 2 classes, got 5"),
+        ("still", "must have weights to train"),
+    ],
+)
+def test_a_network_that_cannot_learn_these_classes_is_refused_and_leaves_nothing(
+    factory: str, message: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_networks.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadConfigError, match=message):
+        train(TrainConfig(data=scenes, out=tmp_path / "run", net=f"odd_networks:{factory}"))
+    assert not (tmp_path / "run").exists()

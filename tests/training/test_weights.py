@@ -46,5 +46,8 @@ def test_the_run_says_which_weights_it_started_from(
 def test_weights_of_another_network_are_refused_by_layer(
     scenes: Path, first: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadRunError, match=r"must hold the weights of this network.* is \(4, 3, 5, 5\), not \(6, 3, 5, 5\)"):
+    with pytest.raises(
+        BadRunError,
+        match=r"must hold the weights of this network.* is \(4, 3, 5, 5\), not \(6, 3, 5, 5\)",
+    ):
         trained(scenes, tmp_path / "run", weights=first.best, options={"width": 6, "depth": 1})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution._memory import forward_bytes
+from fullconv.execution._memory import forward_bytes, return_freed_memory
 from fullconv.geometry import Geometry, Window, grid_cover
 from fullconv.tracing import record, trace
 
@@ -29,6 +29,8 @@ class Windows:
 
     def __init__(self, net: nn.Module, memory: int | None) -> None:
         self._net, self._memory = net, memory
+        if memory is not None:
+            return_freed_memory()
         self._geometries: list[Geometry] = []
         self._bytes_per_px: dict[int, float] = {}
 

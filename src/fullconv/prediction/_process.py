@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import psutil
 import torch
 from torch import nn
@@ -16,8 +13,6 @@ from fullconv.prediction._predict import predict
 # What the first windows add for good, whatever their size: kernels compiled for their shapes,
 # buffers of threads. Measured on CPU with a U-Net: 22 to 53 MB.
 FIRST_RUN_BYTES = 64 * 2**20
-# glibc's M_MMAP_THRESHOLD, and the size from which on a block is given back when it is freed.
-M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 2**16
 
 
 def best_device() -> torch.device:
@@ -65,20 +60,7 @@ def left_for_windows(memory: int, net: nn.Module, *, held_bytes: int) -> int:
 
 def _load_everything() -> None:
     """Predict a pixel, so that what tracing and convolving load (some 100 MB) counts as used."""
-    _return_freed_memory()
     predict(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 1), memory=2**20)
-
-
-def _return_freed_memory() -> None:
-    """Have the C library give freed blocks back to the system at once, where it can be told to.
-
-    By itself it keeps those below 32 MiB, and they fragment: the process grew to 2.1 times the bytes
-    that were in use.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt:
-            mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def _resident_bytes() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
+from typing import Any
 
 import torch
 from torch import nn
@@ -260,7 +262,7 @@ def _axis(subject: Subject, least: tuple[int, ...], axis: int, span: _Span) -> A
         start = (*least[:axis], size, *least[axis + 1 :])
         base = subject.record(start)
         longer = _recorded(subject, start, axis, period, base)
-        with torch.device("cpu"):
+        with _on_cpu():
             found = sweep(base, longer, axis=axis, period=period)
         if found is None:
             raise _no_map(subject.net, base)
@@ -308,6 +310,12 @@ def _borders(
         if abs(begin) < NOTHING // 2 and begin < phases[r].first + turn * period:
             tail = max(tail, size - begin)
     return (head, tail) if max(head, tail) <= size // 2 else None
+
+
+def _on_cpu() -> AbstractContextManager[Any]:
+    """Make tensors on the CPU; free of cost where that is so anyway."""
+    cpu = torch.device("cpu")
+    return nullcontext() if torch.get_default_device() == cpu else cpu
 
 
 def _no_map(net: nn.Module, program: Program) -> NotLocalError:

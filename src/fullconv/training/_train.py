@@ -1,12 +1,16 @@
 """The whole job, from a folder of images to a run."""
 
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from rich.console import Console
+from torch import nn
 
 from fullconv.errors import BadConfigError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
@@ -56,12 +60,13 @@ def train(
     """
     console = console or Console(stderr=True)
     run, config = _prepare(config, resume)
-    dataset = open_dataset(config.data)
-    with counting(console, "reading") as progress:
+    with _no_empty_folder(run), counting(console, "reading") as progress:
+        dataset = open_dataset(config.data)
         facts = survey(dataset, progress=progress)
     seed_everything(config.seed, verbose=False)
     recipe = _recipe(config, facts)
-    module = _module(config, recipe, facts)
+    with _no_empty_folder(run):
+        module = _module(config, recipe, facts)
     data = ImageData(
         dataset,
         facts,
@@ -96,6 +101,17 @@ def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, Trai
     return run, config.resuming(earlier) if config else earlier
 
 
+@contextmanager
+def _no_empty_folder(run: Run) -> Generator[None]:
+    """Take a run's folder away again if what fails leaves it empty."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            run.path.rmdir()
+        raise
+
+
 def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
     return Recipe(
         name=config.net,
@@ -109,8 +125,10 @@ def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
 
 def _module(config: TrainConfig, recipe: Recipe, facts: Survey) -> Segmentation:
     weights = class_weights(config.class_weights, facts.counts["train"])
+    net = recipe.build()
+    _check_network(net, recipe)
     return Segmentation(
-        recipe.build(),
+        net,
         recipe.table.num_classes,
         criterion(config.loss, weights=weights, ignore=recipe.table.ignore),
         ignore=recipe.table.ignore,
@@ -118,6 +136,26 @@ def _module(config: TrainConfig, recipe: Recipe, facts: Survey) -> Segmentation:
         lr=config.lr,
         budget_s=config.minutes * 60 if config.minutes else None,
     )
+
+
+def _check_network(net: nn.Module, recipe: Recipe) -> None:
+    """Refuse a network that cannot learn, or has another number of classes than the data."""
+    if not any(p.requires_grad for p in net.parameters()):
+        raise BadConfigError(
+            f"`net` = {recipe.name} must have weights to train, got none that require a gradient"
+        )
+    try:
+        with torch.no_grad():
+            channels = net.eval()(torch.zeros(1, recipe.channels, 64, 64)).shape[1]
+    except Exception:  # noqa: BLE001 - not every network takes this size; the first step will tell
+        return
+    finally:
+        net.train()
+    if channels != recipe.table.num_classes:
+        raise BadConfigError(
+            f"`net` = {recipe.name} must return a map with a channel for each of the "
+            f"{recipe.table.num_classes} classes, got {channels}"
+        )
 
 
 def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> None:
