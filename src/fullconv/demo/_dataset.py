@@ -8,19 +8,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from fullconv.demo._originals import Split, originals
+from fullconv.demo._originals import DIGITS, Split, originals
 from fullconv.demo._scenes import NUM_DIGITS, SIZE, Scene, make_scene
 from fullconv.errors import BadOutputError
 from fullconv.images import ClassTable, atomic, write_labels
 
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLASSES = ClassTable(
-    names=(
-        *("background", "zero", "one", "two", "three", "four"),
-        *("five", "six", "seven", "eight", "nine"),
-    ),
+    names=("background", *(_WORDS[digit] for digit in DIGITS)),
     colours=(
-        *((0, 0, 0), (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
-        *((140, 86, 75), (227, 119, 194), (200, 200, 200), (188, 189, 34), (23, 190, 207)),
+        *((0, 0, 0), (31, 119, 180), (255, 127, 14)),
+        *((44, 160, 44), (214, 39, 40), (148, 103, 189)),
     ),
 )
 JPEG_QUALITY = 92

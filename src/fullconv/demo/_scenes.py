@@ -19,12 +19,12 @@ from fullconv.demo._clutter import paint_strokes
 from fullconv.demo._originals import Originals, Split, originals
 
 SIZE = 980  # px, both sides
-NUM_DIGITS = 40
+NUM_DIGITS = 32
 INK = 0.4  # of a glyph's range: low enough for thin strokes to hold together, and loops stay open
 PALEST = 0.6  # opacity of ink at `INK`; full ink is 1. Half-closed loops stay legible by it
-SIZES_PX = (72.0, 180.0)  # side of a digit's square, drawn evenly by logarithm
-LARGEST_ANGLE = 25.0  # either way; far from the 180 degrees that turn 6 into 9
-LEAST_CONTRAST = 60.0  # of 255: how much brighter a digit is than what it is painted on
+SIZES_PX = (80.0, 180.0)  # side of a digit's square, drawn evenly by logarithm
+LARGEST_ANGLE = 20.0  # either way; far from the 180 degrees that turn 6 into 9
+LEAST_CONTRAST = 70.0  # of 255: how much brighter a digit is than what it is painted on
 NOISE = 8  # largest change of a pixel's value, as of a camera's sensor
 _RIM_PX = 1.5  # width of the blend
 _PAD = 2  # empty cells around the 8 × 8 original, so that ink at its border ends round
@@ -163,12 +163,12 @@ def _paint_digit(canvas: Floats, mask: Pixels, owned: Originals, rng: np.random.
 
 
 def _place(mask: Pixels, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Return (top, left) of a square: of six random places, the one with the fewest digits.
+    """Return (top, left) of a square: of ten random places, the one with the fewest digits.
 
-    Squares may reach over the border by a fifth.
+    Squares may reach over the border by an eighth.
     """
-    over = side // 5
-    places = rng.integers(-over, max(1 - over, len(mask) - side + over), (6, 2))
+    over = side // 8
+    places = rng.integers(-over, max(1 - over, len(mask) - side + over), (10, 2))
 
     def covered(place: npt.NDArray[np.int64]) -> int:
         top, left = np.maximum(place, 0)
