@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from fullconv.demo import Digit, Scene, make_scenes
-from fullconv.demo._originals import SPLITS, Split, originals
+from fullconv.demo._originals import DIGITS, SPLITS, Split, originals
 from fullconv.demo._scenes import INK, LEAST_CONTRAST, NOISE, PALEST, SIZES_PX
 
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])
@@ -123,4 +123,4 @@ def test_sizes_angles_and_classes_vary() -> None:
     assert sizes.min() < SIZES_PX[0] * 1.2
     assert sizes.max() > SIZES_PX[1] / 1.2
     assert np.ptp([d.angle for d in digits]) > 30
-    assert {d.label for d in digits} == set(range(10))
+    assert {d.label for d in digits} == set(range(len(DIGITS)))
