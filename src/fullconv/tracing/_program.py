@@ -15,12 +15,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicShape
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from fullconv.errors import FullconvError, NotLocalError
+
+BRANCHES = (
+    "what it computes depends on the values of the image (data-dependent)",
+    "use whole images only",
+    "take the branch on values out of `forward`",
+)
+LOOPS = (
+    "it runs more operators the larger the image is (a loop over positions, a recurrent layer)",
+    "use whole images only",
+)
+# They carry numbers made inside `forward` into the network.
+CONSTANTS = frozenset({
+    torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default,
+    torch.ops.aten.lift.default,
+})  # fmt: skip
+MOST_NUMBERS = 4096
 
 # Operators with one of these ask for numbers, which meta tensors do not have.
 DATA_DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
@@ -91,6 +107,8 @@ class _Modules:
         """Keep the stack up to date while the network runs."""
         handles: list[Any] = []
         for name, module in net.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks, and calls none
             enter = partial(self._enter, (name, type(module).__name__))
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(self._leave, always_call=True))
@@ -106,6 +124,14 @@ class _Modules:
     def _leave(self, *_: Any) -> None:
         if self.stack:
             self.stack.pop()
+
+
+def _numbers(constant: Tensor) -> list[Any]:
+    """Return the numbers of a tensor made inside `forward`, as far as they are known and few."""
+    known = constant.constant if isinstance(constant, FakeTensor) else constant
+    if known is None or known.is_meta or known.numel() > MOST_NUMBERS:
+        return []
+    return known.flatten().tolist()
 
 
 def _normalized(image: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,9 +182,10 @@ class ShortcutsAlone(TorchDispatchMode):
 class _Recorder(TorchDispatchMode):
     """Writes down every operator."""
 
-    def __init__(self, modules: _Modules) -> None:
+    def __init__(self, modules: _Modules, most: int) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self._most = most
         self._modules = modules
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # keeps ids unique
@@ -181,10 +208,15 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        if DATA_DEPENDENT & set(func.tags) and _without_numbers(args):
-            raise DataDependentOutputException(func)
         run: Callable[..., Any] = SHORTCUTS.get(func) or func
-        result = run(*args, **kwargs)
+        try:
+            if DATA_DEPENDENT & set(func.tags) and _without_numbers(args):
+                raise DataDependentOutputException(func)
+            result = run(*args, **kwargs)
+        except (DataDependentOutputException, DynamicShape) as error:
+            raise self._refusal(func, *BRANCHES) from error
+        if len(self.calls) >= self._most:
+            raise self._refusal(func, *LOOPS)
         if func.namespace != "prim":
             self._write(func, args, kwargs, result)
         return result
@@ -193,6 +225,8 @@ class _Recorder(TorchDispatchMode):
         bound = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
         bound |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
         values = tree_map_only(Tensor, self.value, bound)
+        if func in CONSTANTS:
+            values["numbers"] = _numbers(args[0])
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         shared = func._schema.is_mutable and self._writes_shared(func, bound)
         path, name = self._modules.stack[-1] if self._modules.stack else ("", "")
@@ -205,6 +239,12 @@ class _Recorder(TorchDispatchMode):
                 module_class=name,
                 writes_shared=shared,
             )
+        )
+
+    def _refusal(self, func: Any, why: str, *remedies: str) -> NotLocalError:
+        path, name = self._modules.stack[-1] if self._modules.stack else ("", "")
+        return NotLocalError.at(
+            module=path, module_class=name, operator=str(func), why=why, remedies=remedies
         )
 
     def _writes_shared(self, func: Any, bound: dict[str, Any]) -> bool:
@@ -226,25 +266,35 @@ def _without_numbers(args: Sequence[Any]) -> bool:
     return any(leaf.is_meta for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor))
 
 
-def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module) -> Program:
+def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most: int) -> Program:
     """Run a network and return the operators that it ran.
 
     Args:
         run: Runs `net` on an image.
         image: Without numbers, `(batch, channels, *spatial)`.
         net: The network whose modules are named.
+        most: Operators after which to give up.
 
     Raises:
-        NotLocalError: If the network branches on values.
+        NotLocalError: If the network branches on values, or runs more operators.
         FullconvError: If it returns something else than one tensor.
     """
+    try:
+        return _written_down(torch.func.functionalize(run), image, net, most)  # pyright: ignore[reportPrivateImportUsage]
+    except RuntimeError as error:
+        if "autograd.Function" not in str(error):
+            raise
+        # Old-style functions cannot be functionalized. Without that, operators in place stay so.
+        return _written_down(run, image, net, most)
+
+
+def _written_down(
+    run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most: int
+) -> Program:
     modules = _Modules()
-    recorder = _Recorder(modules)
+    recorder = _Recorder(modules, most)
     with modules.watching(net), recorder:
-        try:
-            output = torch.func.functionalize(run)(image)  # pyright: ignore[reportPrivateImportUsage]
-        except (DataDependentOutputException, DynamicShape) as error:
-            raise _branches(error, modules) from error
+        output = run(image)
     return Program(
         image=recorder.value(image),
         calls=tuple(recorder.calls),
@@ -262,15 +312,4 @@ def the_map(output: Any) -> Tensor:
     raise FullconvError(
         f"`net` must return one tensor (batch, classes, *map), got a {kind}{names}: "
         "wrap it in a module whose `forward` returns the one that counts"
-    )
-
-
-def _branches(error: Exception, modules: _Modules) -> NotLocalError:
-    path, name = modules.stack[-1] if modules.stack else ("", "")
-    return NotLocalError.at(
-        module=path,
-        module_class=name,
-        operator=str(getattr(error, "func", error)),
-        why="what it computes depends on the values of the image (data-dependent)",
-        remedies=("use whole images only", "take the branch on values out of `forward`"),
     )

@@ -20,9 +20,8 @@ def _batch_norm(step: Step) -> list[Reach]:
     if step.call.args.get("training", True):
         instance = step.call.module_class.startswith("InstanceNorm")
         name = "InstanceNorm" if instance else "BatchNorm in training"
-        step.refuse(
-            f"{name} normalises by statistics of the whole image", FREEZE, LOCAL_NORM, WHOLE
-        )
+        remedies = (LOCAL_NORM, WHOLE) if instance else (FREEZE, LOCAL_NORM, WHOLE)
+        step.refuse(f"{name} normalises by statistics of the whole image", *remedies)
     return _first_and_constants(step, pointwise(step))
 
 
@@ -117,7 +116,7 @@ def _over(step: Step, name: str, dims: Sequence[int], what: str) -> Reach:
 @rule(aten.max.default, aten.min.default, aten.any.default, aten.all.default)
 @rule(aten.prod.default, aten.norm.Scalar, aten.all.dims, aten.any.dims, aten.nansum.default)
 @rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList, aten.nanmedian.dim)
-@rule(aten.aminmax.default, aten.kthvalue.default, aten.mode.default)
+@rule(aten.kthvalue.default, aten.mode.default)
 def _reduction(step: Step) -> list[Reach]:
     name = "self" if "self" in step.call.args else "x"
     ndim = len(step.shape(name))
@@ -130,6 +129,13 @@ def _reduction(step: Step) -> list[Reach]:
         reach = Reach(
             reach.parts.permute(0, *kept, *(d + 1 for d in gone)).flatten(len(kept) + 1)[..., 0]
         )
+    return [reach] * len(step.call.outputs)
+
+
+@rule(aten.aminmax.default)
+def _extremes(step: Step) -> list[Reach]:
+    """Return that it reads everything: it is used to check values, and nothing comes of it."""
+    reach = Reach(step.reach("self").parts.flatten(1).amin(1))
     return [reach] * len(step.call.outputs)
 
 
@@ -148,6 +154,11 @@ def _product_and_sum(step: Step) -> Reach:
 def _matmul(step: Step, left: str, right: str) -> Reach:
     """Return the reach of ``left @ right``: each position reads a row of one, a column of the other."""
     reaches: list[Reach] = []
+    pairs = step.growing[step.call.outputs[0]]
+    if {len(step.out) - 1, len(step.out) - 2} <= pairs.keys():
+        step.refuse(
+            "attention compares every position with every other: it looks at the whole image"
+        )
     for name, dim in ((left, -1), (right, -2)):
         if step[name] in step.reach_of:
             reaches.append(_over(step, name, [dim], "a product of matrices (attention)"))

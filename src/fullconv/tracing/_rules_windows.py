@@ -48,7 +48,7 @@ def _mix_channels(reach: Reach, channels_in: int, channels_out: int, groups: int
     return Reach(grouped.amin(3).repeat_interleave(channels_out // groups, 2))
 
 
-@rule(aten.convolution.default)
+@rule(aten.convolution.default, aten._convolution.default)
 def _convolution(step: Step) -> Reach:
     if step["weight"] in step.reach_of:
         step.refuse("the kernel of the convolution is computed from the image")
@@ -117,7 +117,9 @@ def _factor(step: Step, dim: int) -> int:
         step.refuse(
             f"it resizes {old} positions to {new}, which is not by a whole factor, so where it reads "
             "depends on the size of the image or is not the same from period to period",
-            "pad the image so that the factor is whole (a multiple of the network's period)",
+            "use a whole factor"
+            if scale
+            else "pad the image so that the factor is whole (a multiple of the network's period)",
             WHOLE,
         )
     return new // old if new >= old else -(old // new)

@@ -16,11 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import UninitializedParameter
 
-from fullconv.tracing._program import Program, write_down
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.tracing._program import LOOPS, Program, write_down
 
 # Two images, so that a batch axis is never mistaken for an axis of size one.
 BATCH = 2
+# Operators of the largest networks number some ten thousand.
+MOST_CALLS = 100_000
 
 
 class Subject:
@@ -32,27 +36,38 @@ class Subject:
     """
 
     def __init__(self, net: nn.Module, channels: int) -> None:
+        if any(isinstance(p, UninitializedParameter) for p in (*net.parameters(), *net.buffers())):
+            raise FullconvError(
+                f"`net` must have its weights, got a {type(net).__name__} with lazy modules: run it "
+                "once on an image first"
+            )
         self.net, self.channels = net, channels
         self._hollow = _hollow(net)
         self.on_meta = self._hollow is not net
 
-    def record(self, shape: tuple[int, ...]) -> Program:
-        """Return the operators that the network runs on an image of that spatial shape, in px."""
+    def record(self, shape: tuple[int, ...], most: int = MOST_CALLS) -> Program:
+        """Return the operators that the network runs on an image.
+
+        Args:
+            shape: Spatial shape of the image, in px.
+            most: Operators after which to give up.
+        """
         if self.on_meta:
             try:
                 with _plainly():
-                    return write_down(
-                        self._hollow, _example(self._hollow, self.channels, shape), self._hollow
-                    )
-            except Exception:  # noqa: BLE001 - whatever it is, fake tensors say it better
-                program = self._record_fake(shape)
+                    image = _example(self._hollow, self.channels, shape)
+                    return write_down(self._hollow, image, self._hollow, most)
+            except Exception as error:  # whatever it is, fake tensors say it better
+                if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
+                    raise
+                program = self._record_fake(shape, most)
                 self.on_meta = False
                 return program
-        return self._record_fake(shape)
+        return self._record_fake(shape, most)
 
-    def _record_fake(self, shape: tuple[int, ...]) -> Program:
+    def _record_fake(self, shape: tuple[int, ...], most: int) -> Program:
         with _plainly(), _buffers_kept(self.net), _fake_tensors():
-            return write_down(self.net, _example(self.net, self.channels, shape), self.net)
+            return write_down(self.net, _example(self.net, self.channels, shape), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
         """Return what the network returns, for its shape alone."""

@@ -11,7 +11,7 @@ local (it wraps around, resizes by a scale that depends on the image, reads a fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,10 +205,10 @@ def same_path(program: Program, longer: Program) -> Call | None:
     for one, other in zip(program.calls, longer.calls, strict=False):
         if one.op is not other.op or one.module != other.module:
             return one
-    if len(program.calls) != len(longer.calls):
-        shorter: Sequence[Call] = min(program.calls, longer.calls, key=len)
-        return shorter[-1] if shorter else None
-    return None
+    if len(program.calls) == len(longer.calls):
+        return None
+    one, other = sorted((program.calls, longer.calls), key=len)
+    return other[len(one)]
 
 
 def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:

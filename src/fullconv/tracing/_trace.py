@@ -14,7 +14,7 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Axis, Geometry, Phase
-from fullconv.tracing._program import Program
+from fullconv.tracing._program import LOOPS, Program
 from fullconv.tracing._reach import NOTHING, Reach
 from fullconv.tracing._rules import WHOLE
 from fullconv.tracing._sizes import Sizes, find_start, legal_sizes
@@ -26,7 +26,9 @@ Legal = tuple[tuple[int, int] | None, ...]
 # By how much an image is lengthened to see the stride of every layer: a multiple of most strides.
 LENGTHENINGS = (64 * 9 * 5, 64 * 9 * 5 * 7 * 11 * 13)
 # An image so many periods longer than the smallest is no small one: networks run as they usually do.
-USUAL_PERIODS = 32
+USUAL_PERIODS, USUAL_PX = 32, 256
+# So many periods more, along the axes that are not followed, leave positions clear of the border.
+SPARE_PERIODS = 2
 # A field larger than this is taken for one that never ends.
 LONGEST_PX = 40_000
 
@@ -73,19 +75,17 @@ def trace(
     spans = tuple(_span(subject, start, axis, base) for axis in range(axes))
     legal = tuple(legal_sizes(sizes, start, axis, spans[axis].period) for axis in range(axes))
     residues = _residues(shape, start, legal, spans)
-    least = tuple(_smallest(legal[k][residues[k]]) + 2 * spans[k].period for k in range(axes))
+    smallest = tuple(_smallest(legal[k][residues[k]]) for k in range(axes))
+    usual = _usual(subject, smallest, spans)
+    shortest = _on_the_path(subject, smallest, spans, usual)
+    least = tuple(s + SPARE_PERIODS * span.period for s, span in zip(shortest, spans, strict=True))
     found = [_axis(subject, least, axis, spans[axis]) for axis in range(axes)]
     for axis, span in enumerate(spans):
         _check_settings(base, span.longer, f"along axis {axis}")
-    more = _periods_to_the_path(subject, legal, residues, spans)
+    _check_settings(usual, subject.record(shortest), "")
     return Geometry(
         axes=tuple(
-            replace(
-                axis,
-                residue=residues[k],
-                legal=legal[k],
-                shortest=_smallest(legal[k][residues[k]]) + more * axis.period,
-            )
+            replace(axis, residue=residues[k], legal=legal[k], shortest=shortest[k])
             for k, axis in enumerate(found)
         )
     )
@@ -127,26 +127,27 @@ class _Span:
 
 def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) -> _Span:
     """Return how the network repeats along an axis: from how much each value grows with the image."""
-    refused = NotLocalError.at(
-        module="",
-        module_class=type(subject.net).__name__,
-        operator="sizes",
-        why=f"the sizes of its layers do not grow evenly with axis {axis} of the image",
-        remedies=(WHOLE,),
-    )
+    refused: NotLocalError | None = None
     for more in LENGTHENINGS:
         try:
             longer = _recorded(subject, start, axis, more, base)
             found = lcm(*_numerators(base, longer, more))
             once = _recorded(subject, start, axis, found, base)
         except NotLocalError as error:
-            refused = error  # perhaps a period that does not divide how much longer it is
+            if error.why == LOOPS[0]:
+                raise
+            refused = refused or error  # perhaps a period that does not divide the lengthening
             continue
         if _grows_alike(base, once, longer, Fraction(more, found)):
             return _Span(
                 period=found, longer=longer, field=_guessed_field(base, longer, axis, more)
             )
-    raise refused
+    raise refused or _refused(
+        subject.net,
+        "sizes",
+        f"the sizes of its layers do not grow evenly with axis {axis} of the image",
+        WHOLE,
+    )
 
 
 def _guessed_field(base: Program, longer: Program, axis: int, more: int) -> int:
@@ -170,7 +171,7 @@ def _recorded(
     """Return the program on an image longer by `more` px along an axis; it must run the same calls."""
     shape = (*start[:axis], start[axis] + more, *start[axis + 1 :])
     try:
-        program = subject.record(shape)
+        program = subject.record(shape, most=4 * len(base.calls) + 1000)
     except FullconvError:
         raise
     except Exception as error:
@@ -230,28 +231,40 @@ def _smallest(entry: tuple[int, int] | None) -> int:
     return entry[0]
 
 
-def _periods_to_the_path(
-    subject: Subject,
-    legal: Sequence[Legal],
-    residues: Sequence[int],
-    spans: Sequence[_Span],
-) -> int:
-    """Return how many periods above the smallest legal image the network takes its usual path."""
-
-    def run(more: int) -> Program:
-        smallest = (_smallest(legal[k][residues[k]]) for k in range(len(spans)))
-        return subject.record(
-            tuple(s + more * span.period for s, span in zip(smallest, spans, strict=True))
+def _usual(subject: Subject, smallest: tuple[int, ...], spans: Sequence[_Span]) -> Program:
+    """Return the program on an image that is not small, of the sizes modulo the period to trace."""
+    return subject.record(
+        tuple(
+            size + max(USUAL_PERIODS, USUAL_PX // span.period) * span.period
+            for size, span in zip(smallest, spans, strict=True)
         )
+    )
 
-    usual = run(USUAL_PERIODS)
-    for more in (0, 1, 2, 4, 8, USUAL_PERIODS // 2):
-        program = run(more)
-        if not same_path(program, usual) and not same_settings(program, usual):
-            return more
-    _check_path(usual, program)
-    _check_settings(usual, program, "")
-    return USUAL_PERIODS // 2
+
+def _on_the_path(
+    subject: Subject, smallest: tuple[int, ...], spans: Sequence[_Span], usual: Program
+) -> tuple[int, ...]:
+    """Return the shape of a small image on which the network runs as it usually does."""
+    periods, more = [span.period for span in spans], 0
+    while True:
+        shape = tuple(s + more * p for s, p in zip(smallest, periods, strict=True))
+        program = _small_program(subject, shape)
+        if program and not same_path(program, usual) and not same_settings(program, usual):
+            return shape
+        if all(2 * a >= b for a, b in zip(shape, usual.image.shape[2:], strict=True)):
+            _check_path(usual, program or usual)
+            return shape  # what its settings depend on is refused later, if nothing else is
+        more = max(1, 2 * more)
+
+
+def _small_program(subject: Subject, shape: tuple[int, ...]) -> Program | None:
+    """Return the program on a small image, or None if a layer that keeps shapes refuses it."""
+    try:
+        return subject.record(shape)
+    except FullconvError:
+        raise
+    except ValueError:
+        return None
 
 
 def _axis(subject: Subject, least: tuple[int, ...], axis: int, span: _Span) -> Axis:
@@ -270,13 +283,21 @@ def _axis(subject: Subject, least: tuple[int, ...], axis: int, span: _Span) -> A
         borders = _borders(found[0], phases, size, period) if phases else None
         if borders:
             return Axis(period=period, phases=phases, residue=0, legal=(), borders=borders)
+        if phases and size > 4 * max(p.stop - p.start for p in phases):
+            raise _refused(
+                subject.net,
+                "the border of the image",
+                f"at the border it reads what lies on the far side of the image along axis {axis} "
+                "(it wraps around, as circular padding does)",
+                "pad with zeros or by reflection",
+                WHOLE,
+            )
         size = least[axis] + (2 * size // period + 1) * period
-    raise NotLocalError.at(
-        module="",
-        module_class=type(subject.net).__name__,
-        operator="field",
-        why=f"its field is larger than {LONGEST_PX} px along axis {axis}, if it ends at all",
-        remedies=(WHOLE,),
+    raise _refused(
+        subject.net,
+        "field",
+        f"its field is larger than {LONGEST_PX} px along axis {axis}, if it ends at all",
+        WHOLE,
     )
 
 
@@ -318,13 +339,24 @@ def _on_cpu() -> AbstractContextManager[Any]:
     return nullcontext() if torch.get_default_device() == cpu else cpu
 
 
-def _no_map(net: nn.Module, program: Program) -> NotLocalError:
+def _refused(net: nn.Module, operator: str, why: str, *remedies: str) -> NotLocalError:
+    """Return the error of a network as a whole, for which no single module is to blame."""
     return NotLocalError.at(
         module="",
         module_class=type(net).__name__,
-        operator=str(program.calls[-1].op) if program.calls else "none",
-        why="the axes of its output do not grow with those of the image, one with each",
-        remedies=("return a map (batch, classes, *map)", WHOLE),
+        operator=operator,
+        why=why,
+        remedies=remedies,
+    )
+
+
+def _no_map(net: nn.Module, program: Program) -> NotLocalError:
+    return _refused(
+        net,
+        str(program.calls[-1].op) if program.calls else "none",
+        "the axes of its output do not grow with those of the image, one with each",
+        "return a map (batch, classes, *map)",
+        WHOLE,
     )
 
 

@@ -1,0 +1,198 @@
+"""What has no finite field is refused by the name of the module, a true reason, and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fullconv as fc
+
+
+class Do(nn.Module):
+    """A network that is a function of the image, and the modules that it uses."""
+
+    def __init__(self, function: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x, *self.parts)
+
+
+def below(module: nn.Module) -> nn.Module:
+    """The module two levels down, between convolutions."""
+    return nn.Sequential(nn.Conv2d(2, 2, 3), nn.Sequential(nn.ReLU(), module), nn.Conv2d(2, 2, 1))
+
+
+def squeeze_and_excite(x: Tensor, conv: nn.Module) -> Tensor:
+    return x * torch.sigmoid(conv(x.mean((2, 3), keepdim=True)))
+
+
+def attention(x: Tensor) -> Tensor:
+    tokens = x.flatten(2).transpose(1, 2)
+    mixed = torch.softmax(tokens @ tokens.transpose(1, 2), -1) @ tokens
+    return mixed.transpose(1, 2).reshape(x.shape)
+
+
+def boxes_of_halves(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[..., : x.shape[3] // 2] = x[..., : x.shape[3] // 2]
+    return y
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (nn.GroupNorm(1, 2), r"`1\.1` \(GroupNorm\) .*GroupNorm normalises by statistics"),
+        (nn.InstanceNorm2d(2), r"`1\.1` \(InstanceNorm2d\) .*InstanceNorm normalises"),
+        (nn.BatchNorm2d(2).train(), r"`1\.1` \(BatchNorm2d\) .*BatchNorm in training.*eval\(\)"),
+        (nn.AdaptiveAvgPool2d(1), r"`1\.1` \(AdaptiveAvgPool2d\) .*looks at the whole image"),
+        (nn.AdaptiveAvgPool2d(7), r"`1\.1` .*to 7 positions whatever its size"),
+        (Do(squeeze_and_excite, nn.Conv2d(2, 2, 1)), r"`1\.1` \(Do\) .*average .* whole image"),
+        (Do(attention), r"`1\.1` \(Do\) .*every position with every other"),
+        (
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            r"`1\.1` \(Upsample\) .*align_corners=True.*use `align_corners=False`",
+        ),
+        (nn.Upsample(scale_factor=2.5), r"`1\.1` \(Upsample\) .*not by a whole factor"),
+        (nn.Upsample(size=(64, 64)), r"`1\.1` \(Upsample\) .*64 positions whatever its size"),
+        (
+            nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
+            r"`1\.1` \(Conv2d\) .*circular.*pad with zeros or by reflection",
+        ),
+        (Do(lambda x: x.roll(1, 2)), r"`1\.1` .*wraps around"),
+        (Do(lambda x: torch.cat([x[..., -1:], x], 3)), r"far side of the image.*wraps around"),
+        (Do(lambda x: x.flip(3)), r"`1\.1` .*mirrors"),
+        (Do(lambda x: x + x.mean(3, keepdim=True)), r"`1\.1` .*average"),
+        (Do(lambda x: x.cumsum(2)), r"`1\.1` .*a running total runs over an axis that grows"),
+        (Do(lambda x: torch.fft.fft2(x).real), r"`1\.1` .*a Fourier transform"),
+        (Do(lambda x: x.softmax(2)), r"`1\.1` .*softmax runs over an axis that grows"),
+        (Do(lambda x: x.sort(3)[0]), r"`1\.1` .*sorting runs over"),
+        (Do(lambda x: F.layer_norm(x, x.shape[1:])), r"`1\.1` .*its norm runs over"),
+        (Do(lambda x: x + torch.linspace(-1, 1, x.shape[3])), r"`1\.1` .*coordinates"),
+        (Do(lambda x: x * torch.hann_window(x.shape[3])), r"`1\.1` .*position embedding"),
+        (Do(lambda x: x / x.shape[3]), r"`1\.1` .*its `other` is computed from the size"),
+        (Do(lambda x: x * torch.tensor(x.shape[3])), r"`1\.1` .*its `numbers` is computed from"),
+        (Do(lambda x: F.pad(x, (x.shape[3] // 64, 0))), r"`1\.1` .*depends on the image's size"),
+        (Do(boxes_of_halves), r"`1\.1` .*not the same all over the image"),
+        (Do(lambda x: x * x[..., :1]), r"`1\.1` .*not the same all over the image"),
+        (Do(lambda x: x * x[0, 0, 0, 0]), r"`1\.1` .*picks one position"),
+        (Do(lambda x: x if x.sum() > 0 else -x), r"`1\.1` \(Do\) .*data-dependent"),
+        (Do(lambda x: x * x.amax().item()), r"`1\.1` \(Do\) .*data-dependent"),
+        (
+            Do(lambda x: F.grid_sample(x, x.movedim(1, -1), align_corners=False)),
+            r"`1\.1` .*where it reads is a fraction of the image's size",
+        ),
+        (
+            Do(lambda x: F.max_unpool2d(x[..., ::2, ::2], (x[..., ::2, ::2] * 9).long(), 2)),
+            r"`1\.1` .*puts a maximum back depends on the image",
+        ),
+        (
+            Do(lambda x: F.max_unpool2d(*F.max_pool2d(x, 3, 2, 1, return_indices=True), 2, 2)),
+            r"`1\.1` .*puts a maximum back depends .*side by side",
+        ),
+        (Do(lambda x: F.conv2d(x, x[:, :, :3, :3])), r"`1\.1` .*kernel .* computed from the image"),
+    ],
+    ids=lambda v: "" if isinstance(v, str) else type(v).__name__,
+)  # fmt: skip
+def test_what_is_not_local_is_refused_by_name_reason_and_remedy(
+    module: nn.Module, why: str
+) -> None:
+    net = below(module)
+    if not isinstance(module, nn.BatchNorm2d):
+        net.eval()
+    with pytest.raises(fc.NotLocalError, match=why) as caught:
+        fc.trace(net, 2)
+    assert caught.value.remedies
+    assert "What can be done: " in str(caught.value)
+
+
+def test_a_layer_that_looks_along_one_axis_is_refused_for_that_axis() -> None:
+    """Strips: whole rows are averaged, columns are not."""
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), Do(lambda x: x + x.mean(2, keepdim=True)))
+    with pytest.raises(fc.NotLocalError, match=r"`1` \(Do\)"):
+        fc.trace(net, 2)
+
+
+@pytest.mark.parametrize("limit", [100, 1000])
+def test_a_network_that_takes_another_path_for_large_images_is_refused(limit: int) -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    net = Do(lambda x, inner: inner(x) if x.shape[3] > limit else x, conv)
+    with pytest.raises(
+        fc.NotLocalError, match=r"another path at \(64, 2944\) px than at \(64, 64\)"
+    ):
+        fc.trace(net, 2)
+
+
+def test_windows_stay_above_the_size_below_which_a_network_takes_another_path() -> None:
+    """Below 12 px it returns the image as it is, so windows must not be that small."""
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    net = Do(lambda x, inner: inner(x) if x.shape[2] > 12 else x, conv)
+    geometry = fc.trace(net, 2)
+    assert geometry.field == (3, 3)
+    assert geometry.smallest_shape == (1, 1)
+    x = torch.randn(2, 40, 40)
+    assert torch.allclose(fc.predict(net, x, memory=2**18), net(x[None])[0], atol=1e-6)
+    shapes = {geometry.window(fc.geometry.Box(start=(i, 3), stop=(i + 1, 4)), (40, 40)).reads.shape
+              for i in range(40)}  # fmt: skip
+    assert all(height > 12 for height, _ in shapes)
+
+
+@pytest.mark.parametrize("layers", [nn.LSTM(2, 2), nn.GRU(2, 2)], ids=["LSTM", "GRU"])
+def test_a_recurrent_layer_is_refused(layers: nn.Module) -> None:
+    net = Do(lambda x, cell: cell(x.permute(2, 0, 1))[0].permute(1, 2, 0), layers)
+    with pytest.raises(fc.NotLocalError, match=r"`parts\.0` .*(more operators|another path)"):
+        fc.trace(net, 2, ndim=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda x: {"out": x, "aux": x}, r"a dict with keys \['aux', 'out'\]: wrap it in a module"),
+        (lambda x: (x, x), r"got a tuple: wrap it in a module"),
+        (lambda x: [x], r"got a list: wrap it"),
+    ],
+)
+def test_outputs_that_are_not_one_tensor_are_refused_with_the_remedy(
+    function: Callable[[Tensor], Any], what: str
+) -> None:
+    with pytest.raises(fc.FullconvError, match=what):
+        fc.trace(Do(function), 2)
+
+
+def test_a_classifier_is_told_to_become_fully_convolutional() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 5))
+    with pytest.raises(fc.FullconvError, match=r"\(2, 5\) .*made fully convolutional first"):
+        fc.trace(net, 2)
+    fixed = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(2 * 62 * 62, 5))
+    with pytest.raises(fc.FullconvError, match="made fully convolutional first"):
+        fc.trace(fixed, 2)
+
+
+def test_a_network_that_takes_no_image_says_what_the_network_said() -> None:
+    net = nn.Sequential(nn.Conv2d(5, 2, 3))
+    with pytest.raises(fc.FullconvError, match=r"got an error for each of those tried.*channels"):
+        fc.trace(net, 2)
+
+
+def test_a_fixed_position_embedding_is_refused() -> None:
+    net = Do(lambda x, conv: conv(x) + torch.ones(64, 64).tril(), nn.Conv2d(2, 2, 1))
+    with pytest.raises(fc.FullconvError, match=r"more than one size|tril"):
+        fc.trace(net, 2)
+
+
+def test_lazy_modules_are_refused() -> None:
+    net = nn.Sequential(nn.LazyConv2d(4, 3))
+    with pytest.raises(fc.FullconvError, match="lazy modules: run it once on an image first"):
+        fc.trace(net, 2)
+
+
+def test_an_output_without_the_axes_of_the_image_is_refused() -> None:
+    for function in (lambda x: x.transpose(2, 3), lambda x: x[..., :5]):
+        with pytest.raises(fc.NotLocalError, match="do not grow with those of the image"):
+            fc.trace(Do(function), 2)
