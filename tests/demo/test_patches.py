@@ -1,10 +1,12 @@
 """Patches: sub-images of their scenes, with the right thing in the middle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fullconv.demo import Scene, make_scenes
-from fullconv.demo._patches import BACKGROUND_SHARE, LEAST_SHOWN, SIDE, Patches, PatchSource
+from fullconv.demo._patches import BACKGROUND_SHARE, LEAST_SHOWN, SIDE, Patches, PatchSource, _Place
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,15 @@ def test_background_has_no_digit_in_its_middle(patches: Patches) -> None:
 def test_scenes_without_digits_give_background_alone() -> None:
     bare = tuple(make_scenes(0, size=200, num_digits=0))
     assert not PatchSource(bare, np.random.default_rng(0)).draw(5).labels.any()
+
+
+def test_a_scene_full_of_digits_gives_digits_alone() -> None:
+    (scene,) = make_scenes(0, size=200, num_digits=8)
+    full = replace(scene, mask=np.maximum(scene.mask, 1))
+    source = PatchSource((full,), np.random.default_rng(0))
+    if not source._places:
+        source._places.append(_Place(0, 100.0, 100.0, 1, 90.0))
+    assert source.draw(20).labels.all()
 
 
 def test_a_seed_draws_the_same_patches_again(scenes: tuple[Scene, ...], patches: Patches) -> None:

@@ -14,11 +14,15 @@ from fullconv.errors import BadOutputError
 from fullconv.images import ClassTable, atomic, write_labels
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_COLOURS = (  # by digit; matplotlib's tab10, its grey lighter
+    *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
+    *((140, 86, 75), (227, 119, 194), (200, 200, 200), (188, 189, 34), (23, 190, 207)),
+)
 CLASSES = ClassTable(
     names=("background", *(_WORDS[digit] for digit in DIGITS)),
     colours=(
-        *((0, 0, 0), (31, 119, 180), (255, 127, 14)),
-        *((44, 160, 44), (214, 39, 40), (148, 103, 189)),
+        (0, 0, 0),
+        *(_COLOURS[digit] for digit in DIGITS),
     ),
 )
 JPEG_QUALITY = 92

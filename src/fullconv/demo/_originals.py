@@ -1,6 +1,6 @@
 """The originals that the scenes are made of: real handwritten digits and real photographs.
 
-Both ship inside scikit-learn's wheel: 1,797 digits of 8 × 8 px (half of which are drawn), values 0 to 16 (UCI's Optical
+Both ship inside scikit-learn's wheel: 1,797 digits of 8 × 8 px, values 0 to 16 (UCI's Optical
 Recognition of Handwritten Digits), and two photographs of 427 × 640 px. Each split owns its own
 digits and its own vertical strip of each photograph, so that nothing of a held-out image, neither
 ink nor texture, was ever seen in training.

@@ -14,10 +14,10 @@ from fullconv.demo._scenes import Scene
 SIDE = 112  # px: a digit of middling size with its surroundings; a multiple of 32
 BACKGROUND_SHARE = 0.15
 JITTER = 0.12  # of a digit's size: how far its middle may be from the patch's
-LEAST_SHOWN = (
-    0.04  # of the patch's px must show the digit, or it is not drawn: it lies under others
-)
+# Of the patch's px, this share must show the digit, or it is not drawn: it lies under others.
+LEAST_SHOWN = 0.04
 _EMPTY_PX = 16  # a patch of background has no digit so near to its middle
+_TRIES = 1000  # at finding such a patch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +76,10 @@ class PatchSource:
 
     def _corner(self) -> tuple[int, int, int, int]:
         """Return scene, top, left and label of a patch."""
-        if not self._places or self.rng.random() < BACKGROUND_SHARE:
-            return self._background()
+        empty = self.rng.random() < BACKGROUND_SHARE or not self._places
+        return (self._background() if empty else None) or self._digit()
+
+    def _digit(self) -> tuple[int, int, int, int]:
         while True:
             place = self._places[int(self.rng.integers(len(self._places)))]
             y, x = (
@@ -88,14 +90,18 @@ class PatchSource:
             if min(y, x) >= 0 and max(y, x) + SIDE <= size:
                 return place.scene, y, x, place.label
 
-    def _background(self) -> tuple[int, int, int, int]:
-        while True:
+    def _background(self) -> tuple[int, int, int, int] | None:
+        """Return a patch with an empty middle; None where none is found and a digit can be shown."""
+        tries = _TRIES
+        while tries or not self._places:
+            tries -= 1
             index = int(self.rng.integers(len(self.scenes)))
             mask = self.scenes[index].mask
             y, x = (int(v) for v in self.rng.integers(0, len(mask) - SIDE + 1, 2))
             near = SIDE // 2 - _EMPTY_PX, SIDE // 2 + _EMPTY_PX
             if not mask[y + near[0] : y + near[1], x + near[0] : x + near[1]].any():
                 return index, y, x, 0
+        return None
 
 
 def _shown(scene: Scene, place: _Place) -> bool:
