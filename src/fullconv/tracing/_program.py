@@ -168,17 +168,6 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
 }
 
 
-class ShortcutsAlone(TorchDispatchMode):
-    """Takes the shortcuts, and writes nothing down."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        run: Callable[..., Any] = SHORTCUTS.get(func) or func
-        return run(*args, **(kwargs or {}))
-
-
 class _Recorder(TorchDispatchMode):
     """Writes down every operator."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fullconv.errors import FullconvError
-from fullconv.tracing._program import ShortcutsAlone, the_map
+from fullconv.tracing._program import the_map
 from fullconv.tracing._subject import Subject
 
 # Sizes tried when no shape is given: multiples of most periods, small ones first, then the sizes of
@@ -28,6 +28,12 @@ SAME_SHAPE = frozenset({
 })  # fmt: skip
 
 
+# On real tensors these refuse an empty one; on empty tensors they don't, where padding fills it.
+CONVOLUTIONS = frozenset({
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+})  # fmt: skip
+
+
 class _ShapesAlone(TorchFunctionMode):
     """Skips what keeps the shape, and resizing, whose shape is plain arithmetic."""
 
@@ -37,6 +43,8 @@ class _ShapesAlone(TorchFunctionMode):
         del types
         if args and func in SAME_SHAPE:
             return args[0]
+        if args and func in CONVOLUTIONS and not args[0].numel():
+            raise RuntimeError(f"a convolution gets an empty tensor, of shape {args[0].shape}")
         if func is F.interpolate:
             return _resized(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -82,7 +90,7 @@ class Sizes:
 
     def _measure(self, shape: tuple[int, ...]) -> tuple[int, ...] | Exception:
         try:
-            with _ShapesAlone(), ShortcutsAlone():
+            with _ShapesAlone():
                 output = self.subject.run(shape)
             found = tuple(the_map(output).shape[2:])
         except FullconvError:
