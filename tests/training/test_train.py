@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import signal
 import threading
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fullconv.errors import BadConfigError, BadDataError, BadOutputError, BadRunError
+from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, _callbacks, _module, train
+from fullconv.training import TrainConfig, _callbacks, _module, _train, train
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -175,6 +177,31 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     for rows in (Run.steps, Run.validation):
         kept = [[{**row, "seconds": 0} for row in rows(run)] for run in (resumed, whole)]
         assert kept[0] == kept[1]
+
+
+def test_a_run_goes_on_after_its_data_moved(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(scenes, tmp_path / "old")
+    whole = quietly(config(tmp_path / "old", tmp_path / "whole"))
+    press_ctrl_c_at(2, monkeypatch)
+    stopped = quietly(config(tmp_path / "old", tmp_path / "stopped"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(BadDataError, match=r"old does not exist"):
+        quietly(resume=stopped.path)
+    resumed = quietly(config(tmp_path / "new", stopped.path), resume=stopped.path)
+    assert same(weights(resumed), weights(whole))
+    assert resumed.data()["data"] == str(tmp_path / "new")
+    paths = [Path(s["image"]) for split in resumed.data()["splits"].values() for s in split]
+    assert paths
+    assert all(path.exists() for path in paths)
+
+
+def test_an_image_without_a_mask_is_noted_as_that(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    bare = {split: tuple(replace(s, mask=None) for s in dataset.splits[split]) for split in ["val"]}
+    facts = _train._data_facts(scenes, replace(dataset, splits=bare), survey(dataset))
+    assert {row["mask"] for row in facts["splits"]["val"]} == {None}
 
 
 def test_a_terminated_run_is_saved_as_well(

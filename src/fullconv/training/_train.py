@@ -202,7 +202,10 @@ def _evaluate(run: Run, dataset: Dataset, *, memory: str | None, console: Consol
 def _data_facts(path: Path, dataset: Dataset, facts: Survey) -> dict[str, Any]:
     """Return the samples of each split and the survey, as JSON values."""
     splits = {
-        split: [{"name": s.name, "image": str(s.image), "mask": str(s.mask)} for s in samples]
+        split: [
+            {"name": s.name, "image": str(s.image), "mask": str(s.mask) if s.mask else None}
+            for s in samples
+        ]
         for split, samples in dataset.splits.items()
     }
     return {"data": str(path), "splits": splits, "survey": asdict(facts)}
