@@ -148,6 +148,14 @@ def test_colours_outside_the_table_are_named_in_part(save: Save) -> None:
         read_mask(save("m.png", rgb), THREE)
 
 
+def test_colours_in_the_mask_need_colours_in_the_table(save: Save, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("name\nroad\nsky\n")
+    path = save("m.png", np.full((2, 3, 3), 70, dtype=np.uint8))
+    rule = "#464646; the table has #000000, #800000, which is what it gets where it states no col"
+    with pytest.raises(BadDataError, match=rule):
+        read_mask(path, ClassTable.read(tmp_path / "classes.csv"))
+
+
 def test_jpeg_masks_are_refused(save: Save) -> None:
     with pytest.raises(BadDataError, match=r"must not be JPEG, which changes indices; save it as"):
         read_mask(save("m.jpg", MASK), THREE)

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.images._classes import ClassTable
+from fullconv.images._classes import ClassTable, default_colour
 from fullconv.images._faults import BrokenRuleError
 from fullconv.images._files import naming, stored
 from fullconv.images._stored import Stored, row_chunks
 
 NUM_SHOWN = 5
 NUM_LISTED = 12
+_CHOSEN = ", which is what it gets where it states no colours: add the column colour"
 
 
 def read_mask(path: Path, classes: ClassTable) -> npt.NDArray[Any]:
@@ -109,7 +110,13 @@ def refuse_unknown(codes: Iterable[int], classes: ClassTable, *, by_colour: bool
     what = "colour" if by_colour else "class index"
     table = [show(code) for code in known if known[code] != classes.ignore]
     has = ", ".join(table[:NUM_LISTED]) + (" …" if len(table) > NUM_LISTED else "")
-    raise BrokenRuleError(f"{what} outside the class table: {shown}; the table has {has}")
+    hint = _CHOSEN if by_colour and _chosen(classes) else ""
+    raise BrokenRuleError(f"{what} outside the class table: {shown}; the table has {has}{hint}")
+
+
+def _chosen(classes: ClassTable) -> bool:
+    """Return whether the colours are those that a table without colours gets."""
+    return classes.colours == tuple(map(default_colour, range(classes.num_classes)))
 
 
 def _colour_name(code: int) -> str:
