@@ -79,6 +79,18 @@ def test_a_field_one_too_large_is_caught(right: Geometry) -> None:
     assert failed(fc.verify(TwoLevels(), shape=SHAPE, geometry=wrong)) == {"footprint"}
 
 
+def test_a_dependence_far_outside_the_field_is_caught() -> None:
+    """A weight of zero hides it from numbers; NaN shows it."""
+    net = nn.Conv2d(3, 2, (1, 21), padding=(0, 10))
+    near = fc.trace(nn.Conv2d(3, 2, (1, 5), padding=(0, 2)), shape=SHAPE[1:])
+    with torch.no_grad():
+        net.weight[..., 1:8] = net.weight[..., -8:-1] = 0
+        net.weight[..., 0] = net.weight[..., -1] = 1e-15
+    found = fc.verify(net, shape=SHAPE, geometry=near).findings[0]
+    assert not found.passed
+    assert "(20, 28) depends on pixels outside its field" in found.detail
+
+
 def test_starts_off_the_period_are_caught(right: Geometry) -> None:
     axis = replace(
         right.axes[0], period=1, phases=right.axes[0].phases[:1], legal=((1, 1),), residue=0
@@ -102,7 +114,8 @@ def test_a_network_that_is_not_local_fails_by_the_name_of_its_module() -> None:
     certificate = fc.verify(TwoLevels(nn.GroupNorm(2, 6)), shape=SHAPE)
     assert not certificate.passed
     assert "`norm` (GroupNorm) is not local" in certificate.findings[0].detail
-    assert json.loads(certificate.to_json())["geometry"] is None
+    found = json.loads(certificate.to_json(), parse_constant=pytest.fail)
+    assert (found["geometry"], found["findings"][0]["error"]) == (None, None)
 
 
 def test_a_score_layer_at_zero_hides_nothing(right: Geometry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from fullconv.geometry import Geometry
@@ -60,7 +61,10 @@ class Certificate:
                 "period": list(g.period),
                 "halo": [list(h) for h in g.halo],
             },
-            "findings": [asdict(f) for f in self.findings],
+            # JSON knows no infinity: null stands for an error without measure.
+            "findings": [
+                asdict(f) | {"error": f.error if isfinite(f.error) else None} for f in self.findings
+            ],
         }
 
     def __str__(self) -> str:

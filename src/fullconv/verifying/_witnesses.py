@@ -19,27 +19,21 @@ from fullconv.verifying._trial import TOLERANCE, Trial
 NUM_WINDOWS = 12
 NUM_PATCHES = 8
 MAX_FOOTPRINTS = 12
+LARGE = 1e3  # beside pixels of about 1
 
 
 def footprint(trial: Trial) -> Finding:
-    """Poison the pixels just outside a unit's field, and the outermost ones inside it.
+    """Poison all pixels outside a unit's field, and the outermost ones inside it.
 
-    Outside, a large change must leave the unit as it is; inside, NaN must reach it (so a field is
-    neither too small nor too large), whatever the weights.
+    Outside, neither large numbers nor NaN may change the unit; inside, NaN must reach it. So a field
+    is neither too small nor too large, whatever the weights.
     """
     cases, worst, detail = 0, 0.0, ""
     for unit in _units(trial):
-        field = trial.geometry.field_of(unit)
-        for axis, size in enumerate(trial.shape):
-            for row, depends in _rows(field.start[axis], field.stop[axis], size):
-                cases += 1
-                error = (
-                    _depends(trial, unit, axis, row) if depends else _leaks(trial, unit, axis, row)
-                )
-                if error > TOLERANCE and not detail:
-                    verb = "does not depend on" if depends else "depends on"
-                    detail = f"unit {unit} {verb} pixel {row} of axis {axis}; its field is {field}"
-                worst = max(worst, error)
+        for error, fault in _faults(trial, unit):
+            cases, worst = cases + 1, max(worst, error)
+            if error > TOLERANCE and not detail:
+                detail = f"unit {unit} {fault}; its field is {trial.geometry.field_of(unit)}"
     return Finding(
         witness="footprint of units", cases=cases, error=worst, passed=not detail, detail=detail
     )
@@ -56,32 +50,47 @@ def _units(trial: Trial) -> Iterator[tuple[int, ...]]:
     yield tuple(m - 1 for m in trial.map_shape)
 
 
-def _rows(start: int, stop: int, size: int) -> Iterator[tuple[int, bool]]:
-    """Yield the rows of pixels to poison along an axis, and whether the unit depends on them."""
-    if start == stop:
-        return
-    for row, depends in ((start - 1, False), (start, True), (stop - 1, True), (stop, False)):
-        if 0 <= row < size:
-            yield row, depends
+def _faults(trial: Trial, unit: tuple[int, ...]) -> Iterator[tuple[float, str]]:
+    """Yield, for each way to poison pixels, how wrong the unit is, and what that would mean."""
+    field = trial.geometry.field_of(unit)
+    for poison in (LARGE, float("nan")):
+        error = _change(trial, unit, _poisoned_outside(trial, field, poison))
+        yield error, "depends on pixels outside its field"
+    for axis, size in enumerate(trial.shape):
+        a, b = field.start[axis], field.stop[axis]
+        for row in {a, b - 1} & set(range(size)) if a < b else ():
+            error = float(_change(trial, unit, _poisoned_row(trial, axis, row)) < float("inf"))
+            yield error, f"does not depend on pixel {row} of axis {axis}"
 
 
-def _poisoned(trial: Trial, axis: int, row: int, poison: float) -> Tensor:
+def _poisoned_outside(trial: Trial, field: Box, poison: float) -> Tensor:
+    """Return the image with all pixels but those of a field overwritten.
+
+    Past the border lies padding, which may copy pixels from inside: where a field reaches past it,
+    only the two rows of pixels beside the field are overwritten.
+    """
+    image = torch.full_like(trial.image, poison)
+    if Box.whole(trial.shape).contains(field):
+        image[(slice(None), *field.slices)] = trial.image[(slice(None), *field.slices)]
+        return image
     image = trial.image.clone()
-    image.select(axis + 1, row).fill_(poison)
+    for axis, size in enumerate(trial.shape):
+        for row in {field.start[axis] - 1, field.stop[axis]} & set(range(size)):
+            image.select(axis + 1, row).fill_(poison)
     return image
 
 
-def _depends(trial: Trial, unit: tuple[int, ...], axis: int, row: int) -> float:
-    """Return 0 if NaN in a row of pixels reaches the unit, else 1."""
-    found = trial.map_of(_poisoned(trial, axis, row, float("nan")))[(slice(None), *unit)]
-    return 0.0 if found.isnan().any() else 1.0
+def _poisoned_row(trial: Trial, axis: int, row: int) -> Tensor:
+    image = trial.image.clone()
+    image.select(axis + 1, row).fill_(float("nan"))
+    return image
 
 
-def _leaks(trial: Trial, unit: tuple[int, ...], axis: int, row: int) -> float:
-    """Return by how much a row of large pixels changes the unit, relative to the map."""
+def _change(trial: Trial, unit: tuple[int, ...], image: Tensor) -> float:
+    """Return by how much a unit differs on another image, relative to the map; infinite for NaN."""
     place = (slice(None), *unit)
-    found = trial.map_of(_poisoned(trial, axis, row, 1e3))[place]
-    return float((found - trial.whole[place]).abs().max()) / trial.scale
+    difference = (trial.map_of(image)[place] - trial.whole[place]).abs()
+    return float("inf") if bool(difference.isnan().any()) else float(difference.max()) / trial.scale
 
 
 def windows(trial: Trial) -> Finding:
