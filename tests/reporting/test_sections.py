@@ -25,6 +25,7 @@ from fullconv.reporting._pictures import (
     photograph,
 )
 from fullconv.reporting._record import ImageScore
+from fullconv.reporting._setup import subject
 from fullconv.runs import Run
 
 TABLE = ClassTable(names=("a", "b", "c"), colours=((1, 2, 3), (200, 0, 9), (255, 255, 255)))
@@ -161,3 +162,10 @@ def test_a_section_that_has_nothing_to_say_is_left_out(
     make_run: Callable[..., Run], story: Any
 ) -> None:
     assert confusion(gather(make_run(replace(story, evaluated=False)))) is None
+
+
+def test_what_a_run_started_from_is_told(make_run: Callable[[Any], Run], story: Any) -> None:
+    record = gather(make_run(story))
+    assert "<dt>Start</dt>" not in subject(record).body
+    started = replace(record, config={**record.config, "weights": "a<b>.safetensors"})
+    assert "<dt>Start</dt><dd>the weights in a&lt;b&gt;.safetensors</dd>" in subject(started).body

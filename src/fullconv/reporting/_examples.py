@@ -66,7 +66,7 @@ def _toolbar() -> Markup:
     return Markup(
         '<div class="toolbar"><fieldset><legend>Compare</legend>{}</fieldset>'
         '<label class="opacity">Labels over the image '
-        '<input type="range" id="opacity" min="10" max="100" value="55"></label></div>'
+        '<input type="range" id="opacity" min="10" max="100" value="75"></label></div>'
     ).format(choices)
 
 

@@ -21,6 +21,7 @@ def subject(record: Record) -> Section:
         ("Data", record.data.path),
         ("Images", _images(record)),
         ("Classes", _classes(record)),
+        *_start(record.config),
         ("Training", _training(record)),
         *_settings(record.config),
     ]
@@ -58,6 +59,12 @@ def _training(record: Record) -> str:
     made = words.plural(round(steps["step"][-1]), "step")
     seen = words.count(steps["images"][-1]) if "images" in steps else words.NONE
     return f"{made}, {seen} images seen, {words.duration(steps['seconds'][-1])}"
+
+
+def _start(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the weights that the training began with, where it did not begin with fresh ones."""
+    weights = config.get("weights")
+    return [("Start", f"the weights in {weights}")] if weights else []
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:

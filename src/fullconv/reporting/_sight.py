@@ -76,7 +76,7 @@ def picture_of(geometry: Geometry, shape: tuple[int, ...]) -> str:
         _rect(owned, f'{blue} fill-opacity="0.28"', solid),
         _rect(field, 'fill="#c05717" fill-opacity="0.22" stroke="#c05717"', solid),
         f'<circle cx="{centre[1]}" cy="{centre[0]}" r="{2.5 * line:.1f}" fill="#c05717"/>',
-        _label(f"field {_times(boxes[0].shape)}", field, line),
+        _label(f"field {_times(boxes[0].shape)}", field, line, below=True),
         _label(f"owns {_times(boxes[1].shape)}", owned, line),
         _label(f"reads {_times(boxes[2].shape)}", reads, line, below=True),
         "</svg>",
