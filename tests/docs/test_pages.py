@@ -6,7 +6,11 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from fullconv.training import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -71,7 +75,30 @@ def test_the_table_of_rooms_in_the_docs_is_the_one_that_is_tested() -> None:
 
 def test_the_picture_of_the_readme_is_small() -> None:
     pictures = [*ROOT.glob("docs/*.png"), *ROOT.glob("docs/*.jpg")]
+    assert pictures
     assert [p.name for p in pictures if p.stat().st_size > 200_000] == []
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+def test_the_picture_of_the_readme_shows_the_masks_of_a_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(data=folder / "field", out=folder / "run", epochs=1, options={"width": 4})
+    run = train(config)
+    arguments = ["draw_demo.py", str(run.path), str(folder / "picture.png")]
+    monkeypatch.setattr("sys.argv", arguments)
+    script = runpy.run_path(str(ROOT / "docs" / "draw_demo.py"), run_name="__main__")
+    side, gap, top = script["SIDE"], script["GAP"], script["HEAD"]
+    name = script["median_image"](run)
+    table = np.array(run.classes().colours)
+    masks = (folder / "field" / "masks" / f"{name}.png", run.predictions / f"{name}.png")
+    with Image.open(folder / "picture.png") as picture:
+        for place, path in enumerate(masks, start=1):
+            left = place * (side + gap)
+            shown = np.asarray(picture.crop((left, top, left + side, top + side))).mean((0, 1))
+            with Image.open(path) as mask:
+                wanted = table[np.asarray(mask)].mean((0, 1))
+            np.testing.assert_allclose(shown, wanted, atol=1)
 
 
 @pytest.mark.parametrize(
