@@ -3,12 +3,11 @@
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,20 @@ def in_fresh_process(script: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def in_turn(script: str, cases: Sequence[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Run every case once per round, one after another, so that a drifting machine drifts for all."""
+def in_turn(
+    script: str, cases: Mapping[str, Sequence[str]], rounds: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Run every case once per round, one after another, so that a drifting machine drifts for all.
+
+    Args:
+        script: Of this folder; it prints one JSON line last.
+        cases: The arguments of each.
+        rounds: How often each is run.
+    """
     runs: dict[str, list[dict[str, Any]]] = {case: [] for case in cases}
     for _ in range(rounds):
-        for case in cases:
-            runs[case].append(in_fresh_process(script, case))
+        for case, arguments in cases.items():
+            runs[case].append(in_fresh_process(script, *arguments))
     return runs
 
 
@@ -50,9 +57,15 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def forget_peak() -> None:
+    """Let `peak_bytes` count from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the most memory that this process has held since `forget_peak`, or its start."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def write(name: str, method: str, figures: dict[str, Any]) -> None:

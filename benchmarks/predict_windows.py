@@ -1,90 +1,139 @@
 """Prediction of a 4096 x 4096 image: one whole forward, exact windows, and MONAI's windows.
 
-Usage: python benchmarks/predict_windows.py            (all cases in turn, writes the result)
-       python benchmarks/predict_windows.py CASE       (one case, prints one JSON line)
+Usage: python benchmarks/predict_windows.py                 (all cases in turn, writes the result)
+       python benchmarks/predict_windows.py --side 512      (a trial, writes nothing)
 """
 
+import argparse
 import json
-import sys
+import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import bench
 import numpy as np
 import torch
+from torch import Tensor
 
 import fullconv as fc
 
 SIDE, CLASSES, ROUNDS = 4096, 3, 3
-CASES = ("whole", "windows", "monai")
+WARM_UP_PX = 256
+LEAST_BYTES = 2**25  # for trials on small images
+NETWORKS: dict[str, dict[str, Any]] = {"unet": {}, "unet-small-field": {"depth": 2}}
+CASES = ("whole", "windows", "monai") if find_spec("monai") else ("whole", "windows")
 METHOD = (
     f"U-Net of the registry (random weights, eval, channels_last), image {SIDE} x {SIDE} x 3 float32, "
-    f"{CLASSES} classes, CPU, inference mode. Each case in a fresh process after a warm-up on 64 px, "
-    f"cases in turn, {ROUNDS} rounds; ratios pair by pair. `extra` is the peak resident memory over "
-    "what was resident before the call, the map itself not counted. Windows: fc.predict with an eighth "
-    "of the memory that the whole forward takes. MONAI: sliding_window_inference, roi 256, overlap "
-    "0.25, constant weights, 4 windows at once. Differences are to the whole forward, relative to "
-    "the standard deviation of its logits."
+    f"{CLASSES} classes, CPU, inference mode; `unet` with its default options, `unet-small-field` "
+    f"with depth 2. Each case in a fresh process after the same call on {WARM_UP_PX} px, so that "
+    f"libraries and kernels are loaded; cases in turn, {ROUNDS} rounds; ratios pair by pair. "
+    "`extra` is the peak resident memory of the call over what was resident before it, the map "
+    "itself not counted. Windows: fc.predict with an eighth of the memory that the whole forward "
+    "takes. MONAI: sliding_window_inference, roi 256, overlap 0.25, constant weights, 4 windows at "
+    "once. Differences are to the whole forward, relative to the standard deviation of its logits."
 )
 
 
-def network() -> torch.nn.Module:
-    """Return the network that all cases share."""
+def network(name: str) -> torch.nn.Module:
+    """Return a network that all its cases share."""
     torch.manual_seed(0)
-    net = fc.networks.build("unet", classes=CLASSES).eval()
+    net = fc.networks.build("unet", classes=CLASSES, **NETWORKS[name]).eval()
     return net.to(memory_format=torch.channels_last)
 
 
-def picture() -> torch.Tensor:
+def picture(side: int) -> Tensor:
     """Return the image that all cases share."""
     generator = torch.Generator().manual_seed(1)
-    coarse = torch.randn(1, 3, SIDE // 16, SIDE // 16, generator=generator)
-    fine = torch.randn(1, 3, SIDE, SIDE, generator=generator)
-    return (torch.nn.functional.interpolate(coarse, size=SIDE, mode="bilinear") + 0.3 * fine)[0]
+    coarse = torch.randn(1, 3, side // 16, side // 16, generator=generator)
+    fine = torch.randn(1, 3, side, side, generator=generator)
+    return (torch.nn.functional.interpolate(coarse, size=side, mode="bilinear") + 0.3 * fine)[0]
 
 
-def run(case: str, budget: int = 0) -> dict[str, float]:
-    """Run one case and return its seconds, extra bytes and map."""
-    net, image = network(), picture()
+def predictor(case: str, net: torch.nn.Module, budget: int) -> Callable[[Tensor, Tensor], Any]:
+    """Return what a case does: it takes an image and writes its map."""
+    if case == "whole":
+        return lambda image, out: out.copy_(
+            net(image[None].contiguous(memory_format=torch.channels_last))[0]
+        )
+    if case == "windows":
+        return lambda image, out: fc.predict(net, image, memory=budget, out=out)
+    from monai.inferers import sliding_window_inference
+
+    slide = partial(sliding_window_inference, roi_size=(256, 256), sw_batch_size=4, overlap=0.25)
+    return lambda image, out: out.copy_(slide(image[None], predictor=net)[0])
+
+
+def run(name: str, case: str, side: int, budget: int, folder: Path) -> dict[str, float]:
+    """Run one case, keep its map, and return its seconds and extra bytes."""
+    predict = predictor(case, network(name), budget)
     with torch.inference_mode():
-        net(torch.zeros(1, 3, 64, 64))
-        out = torch.zeros(CLASSES, SIDE, SIDE)
+        predict(picture(WARM_UP_PX), torch.zeros(CLASSES, WARM_UP_PX, WARM_UP_PX))
+        image, out = picture(side), torch.zeros(CLASSES, side, side)
+        bench.forget_peak()
         before, start = bench.resident_bytes(), time.perf_counter()
-        if case == "whole":
-            out.copy_(net(image[None].contiguous(memory_format=torch.channels_last))[0])
-        elif case == "windows":
-            fc.predict(net, image, memory=budget, out=out)
-        else:
-            from monai.inferers import sliding_window_inference
-
-            out.copy_(sliding_window_inference(image[None], (256, 256), 4, net, overlap=0.25)[0])
+        predict(image, out)
         seconds = time.perf_counter() - start
-    np.save(f"/tmp/predict-{case}.npy", out.numpy())
-    return {"seconds": seconds, "extra": bench.peak_bytes() - before}
+    extra = bench.peak_bytes() - before
+    np.save(folder / f"{case}.npy", out.numpy())
+    return {"seconds": seconds, "extra": extra}
+
+
+def compare(name: str, side: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Return the figures of a network: all cases in turn."""
+
+    def arguments(case: str, budget: int) -> list[str]:
+        given = ("--network", name, "--side", side, "--budget", budget, "--folder", folder)
+        return ["--case", case, *map(str, given)]
+
+    whole = bench.in_fresh_process(__file__, *arguments("whole", 0))
+    budget = max(LEAST_BYTES, int(whole["extra"] / 8))
+    runs = bench.in_turn(__file__, {case: arguments(case, budget) for case in CASES}, rounds)
+    geometry = fc.trace(network(name))
+    figures = {"options": NETWORKS[name], "field": geometry.field, "budget_mib": budget / 2**20}
+    expected = np.load(folder / "whole.npy")
+    return figures | {
+        case: {"runs": runs[case]}
+        | ({} if case == "whole" else _beside_whole(runs, case, folder, expected))
+        for case in CASES
+    }
+
+
+def _beside_whole(
+    runs: dict[str, list[dict[str, Any]]], case: str, folder: Path, expected: np.ndarray
+) -> dict[str, Any]:
+    found = np.load(folder / f"{case}.npy")
+    return {
+        "time_over_whole": bench.ratios(runs, case, "whole", "seconds"),
+        "extra_over_whole": bench.ratios(runs, case, "whole", "extra"),
+        "largest_difference": float(np.abs(found - expected).max() / expected.std()),
+        "labels_changed": int((found.argmax(0) != expected.argmax(0)).sum()),
+    }
 
 
 def main() -> None:
-    """Run all cases in turn and write the result."""
-    whole = bench.in_fresh_process(__file__, "whole")
-    budget = int(whole["extra"] / 8)
-    runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
-    for _ in range(ROUNDS):
-        for case in CASES:
-            runs[case].append(bench.in_fresh_process(__file__, case, str(budget)))
-    expected = np.load("/tmp/predict-whole.npy")
-    figures: dict[str, object] = {"budget_mib": budget / 2**20, "whole": runs["whole"]}
-    for case in CASES[1:]:
-        found = np.load(f"/tmp/predict-{case}.npy")
-        figures[case] = {
-            "time_over_whole": bench.ratios(runs, case, "whole", "seconds"),
-            "extra_over_whole": bench.ratios(runs, case, "whole", "extra"),
-            "largest_difference": float(np.abs(found - expected).max() / expected.std()),
-            "labels_changed": int((found.argmax(0) != expected.argmax(0)).sum()),
-        }
-    bench.write("predict_windows", METHOD, figures)
+    """Run all cases of all networks, and write the result if it is of full size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--network")
+    parser.add_argument("--case")
+    parser.add_argument("--budget", type=int)
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    if given.case:
+        print(json.dumps(run(given.network, given.case, given.side, given.budget, given.folder)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {n: compare(n, given.side, given.rounds, Path(folder)) for n in NETWORKS}
+    if (given.side, given.rounds) == (SIDE, ROUNDS):
+        bench.write("predict_windows", METHOD, figures)
+    else:
+        print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(run(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)))
-    else:
-        main()
+    main()

@@ -1,12 +1,13 @@
 """Training on whole 980 x 980 images: `fullconv train` against a bare PyTorch loop.
 
-Usage: python benchmarks/train_throughput.py            (all cases in turn, writes the result)
-       python benchmarks/train_throughput.py CASE       (one case, prints one JSON line)
+Usage: python benchmarks/train_throughput.py                (all cases in turn, writes the result)
+       python benchmarks/train_throughput.py --side 200     (a trial, writes nothing)
 """
 
+import argparse
 import json
+import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,18 +32,18 @@ METHOD = (
 )
 
 
-def images() -> tuple[np.ndarray, np.ndarray]:
+def images(side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the images and masks that all cases share."""
     generator = np.random.default_rng(0)
-    shape = (IMAGES, 3, SIDE // 20, SIDE // 20)
+    shape = (IMAGES, 3, side // 20, side // 20)
     blocks = generator.integers(0, 256, shape, dtype=np.uint8).repeat(20, 2).repeat(20, 3)
     masks = (blocks[:, 0] // 86).astype(np.uint8)
     return blocks, masks
 
 
-def bare() -> float:
+def bare(side: int) -> float:
     """Return the seconds per step of the loop that anybody would write."""
-    pixels, masks = images()
+    pixels, masks = images(side)
     torch.manual_seed(0)
     net = fc.networks.build("unet", classes=CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
@@ -64,18 +65,19 @@ def bare() -> float:
     return statistics.median(seconds[4:])
 
 
-def job(*, augment: bool) -> float:
+def job(side: int, *, augment: bool) -> float:
     """Return the seconds per step of a training job, from the rows that it wrote."""
     from fullconv.images import ClassTable, write_labels
     from fullconv.training import TrainConfig, train
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        os.environ["XDG_CACHE_HOME"] = folder
         for name in ("images", "masks"):
             (root / "data" / name).mkdir(parents=True)
         from PIL import Image
 
-        for n, (image, mask) in enumerate(zip(*images(), strict=True)):
+        for n, (image, mask) in enumerate(zip(*images(side), strict=True)):
             Image.fromarray(image.transpose(1, 2, 0)).save(root / f"data/images/{n}.png")
             write_labels(root / f"data/masks/{n}.png", mask, ClassTable.default(CLASSES))
         config = TrainConfig(data=root / "data", out=root / "run", epochs=EPOCHS, augment=augment)
@@ -85,8 +87,19 @@ def job(*, augment: bool) -> float:
 
 
 def main() -> None:
-    """Run all cases in turn and write the result."""
-    runs = bench.in_turn(__file__, CASES, ROUNDS)
+    """Run all cases in turn, and write the result if it is of full size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--side", type=int, default=SIDE, help="px, a multiple of 20")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--case", choices=CASES)
+    given = parser.parse_args()
+    if given.case:
+        bare_loop = given.case == "bare"
+        found = bare(given.side) if bare_loop else job(given.side, augment=given.case == "default")
+        print(json.dumps({"seconds": found}))
+        return
+    cases = {case: ("--case", case, "--side", str(given.side)) for case in CASES}
+    runs = bench.in_turn(__file__, cases, given.rounds)
     figures = {
         case: {
             "throughput_over_bare": bench.ratios(runs, "bare", case, "seconds"),
@@ -94,12 +107,11 @@ def main() -> None:
         }
         for case in CASES
     }
-    bench.write("train_throughput", METHOD, figures)
+    if (given.side, given.rounds) == (SIDE, ROUNDS):
+        bench.write("train_throughput", METHOD, figures)
+    else:
+        print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        found = bare() if sys.argv[1] == "bare" else job(augment=sys.argv[1] == "default")
-        print(json.dumps({"seconds": found}))
-    else:
-        main()
+    main()

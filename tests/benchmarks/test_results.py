@@ -1,0 +1,92 @@
+"""What was measured and is kept: whole, with the machine it was measured on, and said as it is."""
+
+import json
+import re
+import runpy
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
+PIXELS = 4096**2
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def tables(value: Any) -> Iterator[dict[str, Any]]:
+    """Every table in a value, at any depth."""
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from tables(item)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_result_says_what_was_measured_where_and_how(path: Path) -> None:
+    found = read(path)
+    assert list(found) == ["name", "date", "commit", "machine", "versions", "method", "figures"]
+    assert found["name"] == path.stem
+    assert (BENCHMARKS / f"{path.stem}.py").exists()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", found["date"])
+    assert re.fullmatch(r"[0-9a-f]{7,}", found["commit"])
+    assert found["machine"]["cpu"]
+    assert found["machine"]["cores"] >= 1
+    assert found["machine"]["load"] >= 0
+    assert {"torch", "numpy", "fullconv"} <= found["versions"].keys()
+    assert "rounds" in found["method"]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_result_has_ratios_within_one_run(path: Path) -> None:
+    ratios = [
+        ratio
+        for table in tables(read(path)["figures"])
+        for key, ratio in table.items()
+        if "_over_" in key
+    ]
+    assert ratios
+    for ratio in ratios:
+        assert list(ratio) == ["median", "min", "max"]
+        assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+    said = re.search(
+        r"a 4096 × 4096 image and a CPU: whole, the forward pass takes (?P<whole>[\d.]+) GiB; through "
+        r"windows, with an eighth of that as `memory`, the largest difference of all logits is "
+        r"(?P<difference>\d+)\. MONAI's sliding windows \(256 px, overlap 0\.25\) label "
+        r"(?P<labels>[\d,]+) of the (?P<all>[\d.]+) million pixels",
+        text,
+    )
+    assert said
+    found = read(BENCHMARKS / "results" / "predict_windows.json")["figures"]["unet"]
+    whole = statistics.median(run["extra"] for run in found["whole"]["runs"])
+    assert said["whole"] == f"{whole / 2**30:.1f}"
+    assert found["budget_mib"] * 8 == pytest.approx(whole / 2**20, rel=0.05)
+    assert float(said["difference"]) == found["windows"]["largest_difference"]
+    assert said["labels"] == f"{found['monai']['labels_changed']:,}"
+    assert said["all"] == f"{PIXELS / 1e6:.1f}"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
+def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
+    bench = runpy.run_path(str(BENCHMARKS / "bench.py"))
+
+    def touch(num_mib: int) -> None:
+        np.ones(num_mib * 2**20, np.uint8)
+
+    touch(200)
+    bench["forget_peak"]()
+    before = bench["resident_bytes"]()
+    touch(60)
+    extra = bench["peak_bytes"]() - before
+    assert 55 * 2**20 < extra < 100 * 2**20
