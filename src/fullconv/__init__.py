@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from fullconv.errors import FullconvError as FullconvError
     from fullconv.errors import NotLocalError as NotLocalError
     from fullconv.errors import UnknownOperatorError as UnknownOperatorError
+    from fullconv.execution import StepLoss as StepLoss
     from fullconv.geometry import Geometry as Geometry
     from fullconv.prediction import predict as predict
+    from fullconv.sampling import Balanced as Balanced
+    from fullconv.sampling import Hard as Hard
+    from fullconv.sampling import Patchwise as Patchwise
+    from fullconv.sampling import Sampled as Sampled
+    from fullconv.sampling import Whole as Whole
     from fullconv.tracing import rule as rule
     from fullconv.tracing import trace as trace
     from fullconv.verifying import verify as verify
@@ -22,10 +28,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Balanced",
     "FullconvError",
     "Geometry",
+    "Hard",
     "NotLocalError",
+    "Patchwise",
+    "Sampled",
+    "StepLoss",
     "UnknownOperatorError",
+    "Whole",
     "networks",
     "predict",
     "rule",
@@ -35,10 +47,16 @@ __all__ = [
 ]
 
 _HOME = {
+    "Balanced": "fullconv.sampling",
     "FullconvError": "fullconv.errors",
     "Geometry": "fullconv.geometry",
+    "Hard": "fullconv.sampling",
     "NotLocalError": "fullconv.errors",
+    "Patchwise": "fullconv.sampling",
+    "Sampled": "fullconv.sampling",
+    "StepLoss": "fullconv.execution",
     "UnknownOperatorError": "fullconv.errors",
+    "Whole": "fullconv.sampling",
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
     "trace": "fullconv.tracing",

@@ -1,6 +1,17 @@
-"""Windows through the network, under a memory budget."""
+"""Windows through the network, under a memory budget: forward, and exact losses with their gradient."""
 
 from fullconv.execution._memory import available_bytes, forward_bytes, parse_memory
+from fullconv.execution._pixels import like_weights, read
+from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._windows import Windows, run_window
 
-__all__ = ["Windows", "available_bytes", "forward_bytes", "parse_memory", "run_window"]
+__all__ = [
+    "StepLoss",
+    "Windows",
+    "available_bytes",
+    "forward_bytes",
+    "like_weights",
+    "parse_memory",
+    "read",
+    "run_window",
+]

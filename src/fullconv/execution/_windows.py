@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
 from fullconv.execution._memory import forward_bytes, return_freed_memory
+from fullconv.execution._pixels import channels_last
 from fullconv.geometry import Geometry, Window, grid_cover
 from fullconv.tracing import record, trace
 
@@ -101,15 +101,8 @@ def run_window(net: nn.Module, image: Tensor, window: Window) -> Tensor:
         image: What the window reads, `(channels, *window.reads.shape)`, on the network's device.
         window: The window.
     """
-    whole: Tensor = net(_channels_last(image[None]))
+    whole: Tensor = net(channels_last(image[None]))
     return whole[0][(slice(None), *window.inside.slices)]
-
-
-def _channels_last(batch: Tensor) -> Tensor:
-    """Return the batch in the memory format in which convolutions are fastest."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    known = formats.get(batch.ndim)
-    return batch.contiguous(memory_format=known) if known else batch.contiguous()
 
 
 def _mib(num_bytes: float) -> str:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution import Windows, parse_memory, run_window
-from fullconv.geometry import Window
+from fullconv.execution import Windows, like_weights, parse_memory, read, run_window
+from fullconv.geometry import Box, Window
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +49,7 @@ class Predictor:
             cover = self._windows.cover(image.shape[0], shape)
             map_shape = self._windows.geometry(image.shape[0], shape).map_shape(shape)
             for done, window in enumerate(cover):
-                part = run_window(self._net, self._read(image, window.reads.slices), window)
+                part = run_window(self._net, read(image, window.reads, like_weights(self._net)), window)
                 if out is None:
                     out = _empty(image, part, map_shape)
                 _write(out, window, part, map_shape)
@@ -58,23 +58,13 @@ class Predictor:
         return out
 
     def _whole(self, image: Any, out: Any) -> Any:
-        pixels = self._read(image, (slice(None),) * (len(image.shape) - 1))
+        pixels = read(image, Box.whole(_spatial_shape(image)), like_weights(self._net))
         found: Tensor = self._net(pixels[None])
         if out is not None:
             _check_out(out, tuple(found.shape[1:]))
             _assign(out, (...,), found[0])
             return out
         return found[0].to(image.device) if isinstance(image, Tensor) else found[0].cpu().numpy()
-
-    def _read(self, image: Any, slices: tuple[slice, ...]) -> Tensor:
-        """Return a box of the image as a tensor on the network's device, in its type."""
-        like = next((p for p in self._net.parameters() if p.is_floating_point()), torch.empty(0))
-        part = image[(slice(None), *slices)]
-        if not isinstance(part, Tensor):
-            part = torch.from_numpy(
-                np.require(part, requirements=["C", "W"])
-            )  # W: no read-only views
-        return part.to(device=like.device, dtype=like.dtype)
 
 
 def predict(net: nn.Module, image: Any, memory: str | int | None = None, out: Any = None) -> Any:

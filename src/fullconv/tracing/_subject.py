@@ -42,7 +42,7 @@ class Subject:
                 "once on an image first"
             )
         self.net, self.channels = net, channels
-        self._hollow = _hollow(net)
+        self._hollow = hollow(net)
         self.on_meta = self._hollow is not net
 
     def record(self, shape: tuple[int, ...], most: int = MOST_CALLS) -> Program:
@@ -122,7 +122,7 @@ def _example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(BATCH, channels, *shape, dtype=like.dtype, device=like.device)
 
 
-def _hollow(net: nn.Module) -> nn.Module:
+def hollow(net: nn.Module) -> nn.Module:
     """Return a copy of the network without numbers; the network itself where it cannot be copied.
 
     Copying with the tensors already "copied" takes no weight memory. (`functional_call` would do

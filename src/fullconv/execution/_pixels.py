@@ -1,0 +1,39 @@
+"""Boxes of images as the tensors that a network runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fullconv.geometry import Box
+
+
+def like_weights(net: nn.Module) -> Tensor:
+    """Return a tensor on the device and of the type of the network's weights."""
+    found = (p for p in (*net.parameters(), *net.buffers()) if p.is_floating_point())
+    return next(found, torch.empty(0))
+
+
+def read(image: Any, box: Box, like: Tensor) -> Tensor:
+    """Return a box of an image, `(channels, *box.shape)`, on the device and of the type of `like`.
+
+    Args:
+        image: `(channels, *spatial)`: a tensor, a NumPy array, or anything sliced into arrays.
+        box: Which px.
+        like: A tensor.
+    """
+    part = image[(slice(None), *box.slices)]
+    if not isinstance(part, Tensor):
+        # W: PyTorch takes no read-only arrays.
+        part = torch.from_numpy(np.require(part, requirements=["C", "W"]))
+    return part.to(device=like.device, dtype=like.dtype)
+
+
+def channels_last(batch: Tensor) -> Tensor:
+    """Return the batch in the memory format in which convolutions are fastest."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    known = formats.get(batch.ndim)
+    return batch.contiguous(memory_format=known) if known else batch.contiguous()

@@ -1,0 +1,219 @@
+"""Which windows a step runs: covers by cost, under a memory budget, for one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.execution._choose import Ints, cheapest_boxes, every_unit, prices
+from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of
+from fullconv.execution._speed import Speed
+from fullconv.geometry import Box, Geometry, Window, grid_cover
+from fullconv.tracing import trace
+
+Covering = Literal["cheapest", "whole", "units"]
+
+# Windows of one shape run together until they keep this much: larger batches are no faster.
+BATCH_BYTES = {"cpu": 2**29, "cuda": 2**32}
+
+
+class Planner:
+    """Plans steps with one network, from integers alone.
+
+    Geometry and costs are found once for each image size modulo the period, and again after layers
+    have been put into training or evaluation mode.
+
+    Args:
+        net: The network.
+        memory: Bytes that running a batch of windows may add; None for as much as it takes.
+    """
+
+    def __init__(self, net: nn.Module, memory: int | None) -> None:
+        self.net, self.memory = net, memory
+        self.speed = Speed()
+        self._modes: tuple[bool, ...] = ()
+        self._geometries: list[Geometry] = []
+        self._costs: dict[tuple[int, int], Costs] = {}
+        self._refusals: dict[int, NotLocalError] = {}
+
+    def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
+        """Return the geometry of the network for images of this shape.
+
+        Raises:
+            NotLocalError: If a layer looks at the whole image.
+        """
+        self._forget_other_modes()
+        if len(shape) in self._refusals:
+            raise self._refusals[len(shape)]
+        for known in self._geometries:
+            if len(known.axes) == len(shape) and known.suits(shape):
+                return known
+        try:
+            geometry = trace(self.net, channels, shape=shape)
+        except NotLocalError as error:
+            self._refusals[len(shape)] = error
+            raise
+        geometry.map_shape(shape)  # refuses a shape that the network does not take
+        self._geometries.append(geometry)
+        return geometry
+
+    def costs(self, channels: int, geometry: Geometry) -> Costs:
+        """Return what windows of the network cost."""
+        key = channels, len(geometry.axes)
+        if key not in self._costs:
+            self._costs[key] = costs_of(self.net, channels, geometry)
+        return self._costs[key]
+
+    def cover(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        map_shape: tuple[int, ...],
+        chosen: NDArray[np.bool_] | None,
+        covering: Covering = "cheapest",
+    ) -> list[Window]:
+        """Return windows that own every chosen unit once.
+
+        Args:
+            channels: Channels of the image.
+            shape: Its shape without channels, in px.
+            map_shape: Shape of its labels; without a geometry, the map is taken to be of that shape.
+            chosen: The chosen units, of the map's shape; None for all.
+            covering: ``cheapest``, or one end of what can be chosen: ``whole`` or ``units``.
+
+        Raises:
+            NotLocalError: If it takes more than one window, and a layer looks at the whole image.
+            FullconvError: If the map is of another shape, or `memory` is too little for a window.
+        """
+        if chosen is not None and not chosen.any():
+            return []
+        if self.memory is None and (chosen is None or covering == "whole"):
+            return [_one_window(shape, map_shape)]
+        try:
+            geometry = self.geometry(channels, shape)
+        except NotLocalError:
+            if self.memory is None and covering == "cheapest":
+                return [_one_window(shape, map_shape)]
+            raise
+        _check_map(geometry, shape, map_shape)
+        costs = self.costs(channels, geometry)
+        if covering == "units":
+            units = np.ones(map_shape, np.bool_) if chosen is None else chosen
+            boxes = every_unit(units)
+        else:
+            boxes = self._boxes(geometry, shape, chosen, costs, covering)
+        return [geometry.window(box, shape) for box in boxes]
+
+    def most_together(self, channels: int, sides: tuple[int, ...], device: str) -> int | None:
+        """Return how many windows of these sides may run together; None for any number."""
+        axes = [g for g in self._geometries if len(g.axes) == len(sides)]
+        if not axes:
+            return None
+        each = float(self.costs(channels, axes[0]).training_bytes(sides))
+        limit = BATCH_BYTES.get(device, BATCH_BYTES["cuda"])
+        return max(1, int(min(limit, self.memory or limit) / max(1.0, each)))
+
+    def note(self, channels: int, sides: tuple[int, ...], count: int, seconds: float) -> None:
+        """Note how long a run over so many windows of these sides took."""
+        known = self._costs.get((channels, len(sides)))
+        if known is not None:
+            operations = count * WITH_BACKWARD * float(known.operations(sides))
+            self.speed.measured(operations, seconds)
+
+    def _boxes(
+        self,
+        geometry: Geometry,
+        shape: tuple[int, ...],
+        chosen: NDArray[np.bool_] | None,
+        costs: Costs,
+        covering: Covering,
+    ) -> list[Box]:
+        def price(sides: Sequence[Ints]) -> Any:
+            seconds = self.speed.seconds(WITH_BACKWARD * costs.operations(sides))
+            if self.memory is None:
+                return seconds
+            return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
+
+        grid = self._grid(geometry, shape, costs)
+        if chosen is not None:
+            grid = [box for box in grid if chosen[box.slices].any()]
+        if chosen is None or covering == "whole":
+            return self._fitting(grid, geometry, shape, costs)
+        found = cheapest_boxes(geometry, shape, chosen, price)
+        sums = [prices(geometry, shape, boxes, price).sum() for boxes in (grid, found)]
+        best = grid if sums[0] < sums[1] else found
+        return self._fitting(best, geometry, shape, costs)
+
+    def _grid(self, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> list[Box]:
+        """Return the grid of boxes of all units that fits the memory; the coarsest if none does."""
+        most = None
+        if self.memory is not None:
+            # The bytes of each px fall with the size of the window.
+            lows = geometry.nearest_shapes(geometry.field)[-1]
+            per_px = max(float(costs.training_bytes(s)) / prod(s) for s in (lows, shape))
+            most = max(1, int(self.memory / per_px))
+        try:
+            return [window.units for window in grid_cover(geometry, shape, max_window_px=most)]
+        except FullconvError:
+            return [Box.whole(geometry.map_shape(shape))]
+
+    def _fitting(
+        self, boxes: list[Box], geometry: Geometry, shape: tuple[int, ...], costs: Costs
+    ) -> list[Box]:
+        """Return the boxes, or refuse if one of them takes more than the memory."""
+        if self.memory is not None:
+            sides = [geometry.window(box, shape).reads.shape for box in boxes]
+            needed = max(float(costs.training_bytes(s)) for s in sides)
+            if needed > self.memory:
+                least = self._least(geometry, shape, costs)
+                raise FullconvError(
+                    f"`memory` must hold one window, got {_mib(self.memory)} for an image of shape "
+                    f"{shape}: about {_mib(least)} would do"
+                )
+        return boxes
+
+    def _least(self, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> float:
+        """Return the bytes that the largest of the smallest windows takes."""
+        sides = [
+            max(
+                stop - start
+                for start, stop in (
+                    axis.reads(i, min(i + axis.units, axis.map_size(size)), size)
+                    for i in range(0, axis.map_size(size), axis.units)
+                )
+            )
+            for axis, size in zip(geometry.axes, shape, strict=True)
+        ]
+        return float(costs.training_bytes(sides)) + 2**19
+
+    def _forget_other_modes(self) -> None:
+        modes = tuple(module.training for module in self.net.modules())
+        if modes != self._modes:
+            self._modes = modes
+            self._geometries.clear()
+            self._costs.clear()
+            self._refusals.clear()
+
+
+def _one_window(shape: tuple[int, ...], map_shape: tuple[int, ...]) -> Window:
+    units = Box.whole(map_shape)
+    return Window(units=units, reads=Box.whole(shape), inside=units)
+
+
+def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:
+    expected = geometry.map_shape(shape)
+    if tuple(map_shape) != expected:
+        raise FullconvError(
+            f"`targets` must have the shape of the map, {expected} for an image of shape {shape}, "
+            f"got {tuple(map_shape)}"
+        )
+
+
+def _mib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,296 @@
+"""The loss over any units of any images, computed window by window, and its exact gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fullconv.errors import BadConfigError, FullconvError
+from fullconv.execution._handed import handed
+from fullconv.execution._memory import parse_memory, return_freed_memory
+from fullconv.execution._pixels import channels_last, like_weights, read
+from fullconv.execution._planner import Covering, Planner
+from fullconv.execution._units import Chosen, Terms, choose, terms, valid_terms
+from fullconv.geometry import Box, Window
+
+Context = Literal["image", "crop"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """A window of one image, `(channels, *spatial)`, and the units that its loss is made of."""
+
+    image: Any
+    window: Window
+    terms: Terms
+
+
+class StepLoss(nn.Module):
+    """The loss of a step over exactly the chosen units, with one backward.
+
+    Value and gradient are those of the criterion over these units of the whole images' maps, whatever
+    windows they are computed through. Windows are chosen by cost, run one batch after another, each
+    forward and backward at once; the sum of their gradients is handed to autograd as one.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)`, returns a map `(batch, classes, *map)`.
+        criterion: Takes logits `(n, classes)` and targets `(n,)`, returns one loss per unit, `(n,)`:
+            ``torch.nn.CrossEntropyLoss(reduction="none")``. Units with its ``ignore_index`` never count.
+        memory: What a step may add: "2 GiB", "500MB", "80%" or bytes. None for as much as it takes.
+        context: ``image``: units see the image around them, as in the whole image. ``crop``: the units
+            are boxes, each cut out of its image and run by itself, as patch pipelines do; a network
+            that pads then sees zeros where the image goes on.
+        covering: ``cheapest``, or, for study, ``whole`` (as whole an image as fits) or ``units`` (one
+            window for each unit).
+        reduction: ``mean`` over the chosen valid units of the step, or ``sum``.
+
+    Raises:
+        BadConfigError: If an argument is not one of its choices.
+
+    Examples:
+        >>> import torch, fullconv as fc
+        >>> net = torch.nn.Conv2d(3, 4, 3, padding=1)
+        >>> step = fc.StepLoss(net, torch.nn.CrossEntropyLoss(reduction="none"), memory="1 GiB")
+        >>> images = [torch.rand(3, 40, 50), torch.rand(3, 60, 60)]
+        >>> targets = [torch.zeros(40, 50).long(), torch.zeros(60, 60).long()]
+        >>> units = fc.Patchwise(count=10)(targets, torch.Generator().manual_seed(0))
+        >>> step(images, targets, units).backward()
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        memory: str | int | None = None,
+        *,
+        context: Context = "image",
+        covering: Covering = "cheapest",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        _check_choice("context", context, ("image", "crop"))
+        _check_choice("covering", covering, ("cheapest", "whole", "units"))
+        _check_choice("reduction", reduction, ("mean", "sum"))
+        if isinstance(net, nn.parallel.DistributedDataParallel):
+            raise BadConfigError(
+                "`net` must be the network itself, got one in DistributedDataParallel: put the whole "
+                "step into it, `DistributedDataParallel(StepLoss(net, ...))`"
+            )
+        self.net, self.criterion = net, criterion
+        self.context, self.reduction = context, reduction
+        self.covering: Covering = covering
+        if memory is not None:
+            return_freed_memory()
+        budget = None if memory is None else parse_memory(memory)
+        self._planner = Planner(getattr(net, "_orig_mod", net), budget)
+
+    @property
+    def _ignore(self) -> int | None:
+        return getattr(self.criterion, "ignore_index", None)
+
+    def forward(self, images: Any, targets: Any, units: Any = None) -> Tensor:
+        """Return the loss of a step; its ``backward`` gives the exact gradient.
+
+        Args:
+            images: Images `(channels, *spatial)`, of any sizes, or a batch of them.
+            targets: The labels of each image, `(*map_shape)`, or a batch of them.
+            units: For each image which units count: boolean or weights `(*map_shape)`, a list of
+                boxes of units, or None for all. None for all units of all images.
+
+        Returns:
+            A scalar: 0, with gradients of 0, if no valid unit is chosen.
+
+        Raises:
+            NotLocalError: If it takes several windows and a layer looks at the whole image.
+            FullconvError: If units or labels are not of the map's shape, or `memory` is too little.
+        """
+        jobs, weight = self._jobs(images, targets, units)
+        scale = 1 / weight if self.reduction == "mean" and weight else 1.0
+        batches = list(self._batches(jobs))
+        if not torch.is_grad_enabled() or len(batches) == 1:
+            shares = [self._timed(self._total, batch) * scale for batch in batches]
+            return torch.stack(shares).sum() if shares else self._nothing()
+        return self._in_turn(batches, scale) if batches else self._nothing()
+
+    def losses(self, images: Any, targets: Any) -> list[Tensor]:
+        """Return the loss of every unit, one map `(*map_shape)` per image, without gradients."""
+        found: list[Tensor] = []
+        with torch.no_grad():
+            for image, target in zip(images, targets, strict=True):
+                labels = torch.as_tensor(target)
+                each = torch.zeros(labels.shape, device=labels.device)
+                jobs = self._own(image, Chosen(labels, None, None, labels.numel()))
+                for batch in self._batches(jobs):
+                    rows = torch.split(self._each(batch), [len(job.terms.targets) for job in batch])
+                    for job, part in zip(batch, rows, strict=True):
+                        units = job.window.units
+                        each[units.slices] = part.reshape(units.shape).to(each)
+                found.append(each)
+        return found
+
+    def cover(self, image: Any, target: Any, units: Any = None) -> list[Window]:
+        """Return the windows through which the chosen units of one image are computed."""
+        return [job.window for job in self._jobs([image], [target], [units])[0]]
+
+    def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[_Job], float]:
+        """Return the windows of a step, and how much its units count together."""
+        if not len(images) == len(targets) == (len(images) if units is None else len(units)):
+            raise FullconvError(
+                f"`images`, `targets` and `units` must have one entry per image, got {len(images)}, "
+                f"{len(targets)} and {len(units) if units is not None else 'none'}"
+            )
+        jobs: list[_Job] = []
+        weight = 0.0
+        for i, image in enumerate(images):
+            labels = torch.as_tensor(targets[i])
+            chosen = choose(labels, None if units is None else units[i], self._ignore)
+            weight += chosen.weight
+            jobs += (
+                self._crops(image, chosen) if self.context == "crop" else self._own(image, chosen)
+            )
+        return jobs, weight
+
+    def _own(self, image: Any, chosen: Chosen) -> list[_Job]:
+        """Return windows of an image that own its chosen units."""
+        cover = self._planner.cover(
+            image.shape[0],
+            tuple(image.shape[1:]),
+            tuple(chosen.targets.shape),
+            chosen.mask(),
+            self.covering,
+        )
+        return [_Job(image, window, terms(chosen, window.units)) for window in cover]
+
+    def _crops(self, image: Any, chosen: Chosen) -> list[_Job]:
+        """Return the boxes of an image, each cut out by itself."""
+        if chosen.boxes is None:
+            raise FullconvError(
+                "`units` must be boxes where each is cut out by itself (`context='crop'`), got a "
+                "tensor or none: take them from `Patchwise(count, size=...)`"
+            )
+        if self._planner.memory is not None:  # several runs then stand for one
+            self._planner.geometry(image.shape[0], tuple(image.shape[1:]))
+        map_shape = tuple(chosen.targets.shape)
+        return [
+            _Job(image, self._crop(image, box, map_shape), valid_terms(chosen, box, self._ignore))
+            for box in chosen.boxes
+        ]
+
+    def _crop(self, image: Any, box: Box, map_shape: tuple[int, ...]) -> Window:
+        inside = Box.whole(box.shape)
+        shape = tuple(image.shape[1:])
+        if map_shape == shape:
+            return Window(units=box, reads=box, inside=inside)
+        geometry = self._planner.geometry(image.shape[0], shape)
+        return Window(units=box, reads=geometry.field_of_units(box), inside=inside)
+
+    def _batches(self, jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+        """Yield the windows of a step in batches of one shape, as many as may run together."""
+        groups: dict[tuple[int, ...], list[_Job]] = {}
+        for job in jobs:
+            groups.setdefault((job.image.shape[0], *job.window.reads.shape), []).append(job)
+        device = like_weights(self.net).device.type
+        for (channels, *sides), group in groups.items():
+            most = self._planner.most_together(channels, tuple(sides), device)
+            rest = iter(group)
+            while batch := list(islice(rest, most)):
+                yield batch
+
+    def _in_turn(self, batches: Sequence[list[_Job]], scale: float) -> Tensor:
+        """Run batches forward and backward at once, and hand over the sum of their gradients."""
+        leaves = [p for p in self.parameters() if p.requires_grad]
+        leaves += list({id(i): i for b in batches for i in _differentiable(b)}.values())
+        sums: list[Tensor | None] = [None] * len(leaves)
+        total: Tensor | None = None
+        for batch in batches:
+            share, grads = self._timed(self._forth_and_back, batch, scale, leaves)
+            total = share if total is None else total + share
+            for position, grad in enumerate(grads):
+                known = sums[position]
+                if grad is not None:
+                    sums[position] = grad if known is None else known.add_(grad)
+        assert total is not None
+        return handed(total, leaves, sums)
+
+    def _forth_and_back(
+        self, batch: list[_Job], scale: float, leaves: Sequence[Tensor]
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
+        share = self._total(batch) * scale
+        if not share.requires_grad:
+            return share.detach(), [None] * len(leaves)
+        return share.detach(), torch.autograd.grad(share, leaves, allow_unused=True)
+
+    def _timed(self, run: Callable[..., Any], batch: list[_Job], *args: Any) -> Any:
+        """Run a batch of windows, and note how long it takes."""
+        start = time.perf_counter()
+        found = run(batch, *args)
+        if like_weights(self.net).device.type == "cpu":  # elsewhere, work goes on in the background
+            image, sides = batch[0].image, batch[0].window.reads.shape
+            seconds = time.perf_counter() - start
+            self._planner.note(image.shape[0], sides, len(batch), seconds)
+        return found
+
+    def _total(self, batch: list[_Job]) -> Tensor:
+        """Return the summed loss of the units of windows of one shape."""
+        losses = self._each(batch)
+        if all(job.terms.counts is None for job in batch):
+            return losses.sum()
+        counts = torch.cat([_counts(job.terms) for job in batch]).to(losses)
+        # Where nothing counts the loss may be anything, even infinite.
+        return torch.where(counts > 0, losses, 0).mul(counts).sum()
+
+    def _each(self, batch: list[_Job]) -> Tensor:
+        """Return the loss of each unit of windows of one shape, `(n,)`."""
+        like = like_weights(self.net)
+        stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
+        found = self.net(channels_last(stack))
+        rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
+        logits = torch.cat(rows) if len(rows) > 1 else rows[0]
+        labels = torch.cat([job.terms.targets for job in batch]).to(logits.device)
+        losses = self.criterion(logits, labels)
+        if losses.shape != labels.shape[:1]:
+            raise FullconvError(
+                f"`criterion` must return one loss per unit, {tuple(labels.shape[:1])}, got "
+                f"{tuple(losses.shape)}: build it with `reduction='none'`"
+            )
+        return losses
+
+    def _nothing(self) -> Tensor:
+        """Return the loss of no units: 0, with gradients of 0."""
+        leaves = [p for p in self.parameters() if p.requires_grad]
+        like = like_weights(self.net)
+        sums = [torch.zeros_like(p) for p in leaves]
+        return handed(torch.zeros((), device=like.device, dtype=like.dtype), leaves, sums)
+
+
+def _rows(part: Tensor, job: _Job) -> Tensor:
+    """Return the logits of the units of a window that count, `(n, classes)`."""
+    inside = job.window.inside
+    if any(stop > size for stop, size in zip(inside.stop, part.shape[1:], strict=True)):
+        raise FullconvError(
+            f"`targets` must have the shape of the map: the network's map of {job.window.reads.shape} "
+            f"px is {tuple(part.shape[1:])}, got labels of which it owns {job.window.units.shape}"
+        )
+    owned = part[(slice(None), *inside.slices)].movedim(0, -1)
+    return owned.flatten(0, -2) if job.terms.keep is None else owned[job.terms.keep]
+
+
+def _counts(found: Terms) -> Tensor:
+    return torch.ones(len(found.targets)) if found.counts is None else found.counts.float()
+
+
+def _differentiable(batch: Sequence[_Job]) -> list[Tensor]:
+    """Return the images of a batch that gradients are asked for."""
+    images = (job.image for job in batch)
+    return [i for i in images if isinstance(i, Tensor) and i.requires_grad]
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise BadConfigError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,102 @@
+"""Covers by cost: every chosen unit in one box, and never dearer than either end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import fullconv as fc
+from fullconv.execution._choose import _Reads, cheapest_boxes, every_unit, prices
+from fullconv.geometry import Box, Geometry
+
+NETS = {
+    "small field": nn.Conv2d(1, 1, 3, padding=1),
+    "strided": nn.Sequential(nn.Conv2d(1, 1, 5, stride=2), nn.MaxPool2d(2), nn.Conv2d(1, 1, 3)),
+    "upsampling": nn.Sequential(
+        nn.Conv2d(1, 1, 4, stride=4), nn.Conv2d(1, 1, 3, padding=1), nn.Upsample(scale_factor=4)
+    ),
+    "reflecting": nn.Conv2d(1, 1, 9, padding=4, padding_mode="reflect"),
+}
+GEOMETRIES = {name: fc.trace(net.eval(), 1, shape=(64, 96)) for name, net in NETS.items()}
+SHAPE = (64, 96)
+
+
+def by_px(start: float, most: float = np.inf):  # noqa: ANN201 - a price
+    def price(sides: list[np.ndarray]) -> np.ndarray:
+        px = np.prod([np.asarray(s, float) for s in sides], axis=0)
+        return np.where(px <= most, px + start, np.inf)
+
+    return price
+
+
+def chosen_units(geometry: Geometry, seed: int, share: float, clustered: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    shape = geometry.map_shape(SHAPE)
+    if not clustered:
+        found = rng.random(shape) < share
+    else:
+        found = np.zeros(shape, bool)
+        for _ in range(3):
+            corner = [int(rng.integers(0, max(1, m - 4))) for m in shape]
+            found[tuple(slice(c, c + 4) for c in corner)] = True
+    found.flat[int(rng.integers(found.size))] = True
+    return found
+
+
+@given(
+    st.sampled_from(sorted(NETS)), st.integers(0, 10**6), st.sampled_from([0.001, 0.02, 0.3, 1.0]),
+    st.booleans(), st.sampled_from([0.0, 50.0, 3000.0]),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_every_chosen_unit_is_owned_once_at_no_more_than_either_end(
+    name: str, seed: int, share: float, clustered: bool, start: float
+) -> None:
+    geometry = GEOMETRIES[name]
+    chosen = chosen_units(geometry, seed, share, clustered)
+    price = by_px(start)
+    boxes = cheapest_boxes(geometry, SHAPE, chosen, price)
+    owned = np.zeros(chosen.shape, int)
+    for box in boxes:
+        owned[box.slices] += 1
+    assert owned.max() == 1
+    assert owned[chosen].all()
+    cost = prices(geometry, SHAPE, boxes, price).sum()
+    whole = prices(geometry, SHAPE, [Box.whole(chosen.shape)], price).sum()
+    assert cost <= whole * (1 + 1e-12)
+    if chosen.sum() <= 400:
+        alone = prices(geometry, SHAPE, every_unit(chosen), price).sum()
+        assert cost <= alone * (1 + 1e-12)
+
+
+def test_two_far_clusters_get_a_window_each() -> None:
+    geometry = GEOMETRIES["small field"]
+    chosen = np.zeros(SHAPE, bool)
+    chosen[2:8, 3:9] = chosen[50:60, 70:90] = True
+    boxes = cheapest_boxes(geometry, SHAPE, chosen, by_px(100))
+    assert sorted((b.start, b.stop) for b in boxes) == [((2, 3), (8, 9)), ((50, 70), (60, 90))]
+
+
+def test_what_does_not_fit_is_cut() -> None:
+    geometry = GEOMETRIES["small field"]
+    boxes = cheapest_boxes(geometry, SHAPE, np.ones(SHAPE, bool), by_px(10, most=800))
+    assert len(boxes) > 7
+    assert max(geometry.window(b, SHAPE).reads.size for b in boxes) <= 800
+    assert sum(b.size for b in boxes) == 64 * 96
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_priced_sides_are_those_of_the_windows(name: str) -> None:
+    geometry = GEOMETRIES[name]
+    for axis, size in zip(geometry.axes, SHAPE, strict=True):
+        reads = _Reads(axis, size)
+        for start in range(axis.map_size(size)):
+            for stop in range(start + 1, axis.map_size(size) + 1):
+                exact = axis.reads(start, stop, size)
+                found = int(reads(np.array([start]), np.array([stop]))[0])
+                if stop - start >= axis.units:
+                    assert found == exact[1] - exact[0]
+                else:
+                    assert exact[1] - exact[0] <= found <= exact[1] - exact[0] + 2 * axis.period
