@@ -1,5 +1,7 @@
 """Images for people to look at."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,30 @@ def test_large_images_are_sampled_for_their_percentiles() -> None:
     image = np.tile(np.arange(3000, dtype=np.uint16), (2000, 1))[np.newaxis]
     shown = to_rgb8(image)[..., 0]
     assert abs(int(shown[0, 1500]) - 128) <= 2
+
+
+def test_an_overlay_takes_little_more_memory_than_the_picture() -> None:
+    table = ClassTable.default(3)
+    image = np.full((3, 3000, 2000), 100, dtype=np.uint16)
+    labels = np.ones((3000, 2000), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        picture = overlay(image, labels, table)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < picture.nbytes + 64 * 2**20
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_strips_do_not_show(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(2)
+    image = draw.integers(0, 256, (3, 17, 11)).astype(dtype)
+    labels = draw.integers(0, 3, (17, 11)).astype(np.uint8)
+    labels[3] = 255
+    whole = overlay(image, labels, ClassTable.default(3))
+    monkeypatch.setattr("fullconv.images._stored.CHUNK_PX", 20)
+    np.testing.assert_array_equal(overlay(image, labels, ClassTable.default(3)), whole)
 
 
 def test_ignored_pixels_show_the_image_alone() -> None:

@@ -1,13 +1,25 @@
 """What is kept of a map, and what is left of the memory of a process."""
 
+from pathlib import Path
+
 import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
-from fullconv.prediction import Answer, Predictor, left_for_windows, predict, process_memory
+from fullconv.images import ClassTable
+from fullconv.prediction import (
+    Answer,
+    Predictor,
+    left_for_windows,
+    plan_files,
+    predict,
+    predict_files,
+    process_memory,
+)
 
 
 def test_an_answer_has_the_likeliest_classes_and_probabilities_of_the_map() -> None:
@@ -53,3 +65,19 @@ def test_less_than_the_process_holds_is_refused() -> None:
         left_for_windows(10 * 2**20, nn.Conv2d(1, 1, 1), held_bytes=0)
     with pytest.raises(BadConfigError, match="`memory` must be an amount such as"):
         process_memory("much")
+
+
+def test_room_is_kept_for_an_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "a.png")
+    held: list[int] = []
+
+    def left(limit: int, _: nn.Module, *, held_bytes: int) -> int:
+        held.append(held_bytes)
+        return limit
+
+    monkeypatch.setattr("fullconv.prediction._files.left_for_windows", left)
+    for wanted in (False, True):
+        jobs = plan_files([tmp_path / "a.png"], tmp_path / f"out-{wanted}", overlay=wanted)
+        classes = ClassTable.default(2)
+        predict_files(nn.Conv2d(1, 2, 1), jobs, classes, channels=1, memory="1 GiB")
+    assert held == [20 * 30, 20 * 30 * 8]

@@ -25,6 +25,7 @@ from fullconv.prediction._process import left_for_windows, process_memory
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 NUM_LISTED = 20
+OVERLAY_BYTES_PER_PX = 7  # red, green and blue, and Pillow's copy of four bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,21 +159,24 @@ class _Answers:
             dtype=self._classes.dtype,
             probabilities=job.probabilities is not None,
         )
-        self._predictor(image, answer)(image, answer)
+        self._predictor(image, answer, overlay=job.overlay is not None)(image, answer)
         return answer
 
-    def _predictor(self, image: npt.NDArray[Any], answer: Answer) -> Predictor:
+    def _predictor(self, image: npt.NDArray[Any], answer: Answer, *, overlay: bool) -> Predictor:
         key = (*answer.shape, image.itemsize)
         if key not in self._predictors:
-            self._predictors[key] = Predictor(self._net, self._budget(answer))
+            budget = self._budget(answer, overlay=overlay)
+            self._predictors[key] = Predictor(self._net, budget)
         return self._predictors[key]
 
-    def _budget(self, answer: Answer) -> int | None:
+    def _budget(self, answer: Answer, *, overlay: bool) -> int | None:
         """Return what windows may add: pages of the answer are taken only as they are written."""
         if self._limit is None:
             return None
         kept = 0 if answer.probabilities is None else answer.probabilities.nbytes
-        return left_for_windows(self._limit, self._net, held_bytes=answer.labels.nbytes + kept)
+        drawn = OVERLAY_BYTES_PER_PX * answer.labels.size if overlay else 0
+        held = answer.labels.nbytes + kept + drawn
+        return left_for_windows(self._limit, self._net, held_bytes=held)
 
 
 def _write(job: Job, image: npt.NDArray[Any], answer: Answer, classes: ClassTable) -> None:
