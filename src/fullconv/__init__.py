@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fullconv.errors import NotLocalError as NotLocalError
     from fullconv.errors import UnknownOperatorError as UnknownOperatorError
     from fullconv.execution import StepLoss as StepLoss
+    from fullconv.execution import Streamed as Streamed
     from fullconv.geometry import Geometry as Geometry
     from fullconv.prediction import predict as predict
     from fullconv.sampling import Balanced as Balanced
@@ -36,6 +37,7 @@ __all__ = [
     "Patchwise",
     "Sampled",
     "StepLoss",
+    "Streamed",
     "UnknownOperatorError",
     "Whole",
     "networks",
@@ -55,6 +57,7 @@ _HOME = {
     "Patchwise": "fullconv.sampling",
     "Sampled": "fullconv.sampling",
     "StepLoss": "fullconv.execution",
+    "Streamed": "fullconv.execution",
     "UnknownOperatorError": "fullconv.errors",
     "Whole": "fullconv.sampling",
     "predict": "fullconv.prediction",

@@ -191,7 +191,7 @@ def test_batch_norm_in_training_is_refused_where_an_image_is_cut(options: dict[s
     net = Normed().train()
     image, target = torch.randn(2, 64, 64), torch.randint(CLASSES, (64, 64))
     step = fc.StepLoss(net, CRITERION, **options)
-    with pytest.raises(fc.NotLocalError, match="`norm` \\(BatchNorm2d\\) is not local.*eval"):
+    with pytest.raises(fc.NotLocalError, match=r"`norm` \(BatchNorm2d\) is not local.*eval"):
         step([image], [target], [some(target, 0.1)])
     net.eval()
     step([image], [target], [some(target, 0.02)]).backward()

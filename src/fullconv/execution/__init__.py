@@ -3,10 +3,12 @@
 from fullconv.execution._memory import available_bytes, forward_bytes, parse_memory
 from fullconv.execution._pixels import like_weights, read
 from fullconv.execution._step_loss import StepLoss
+from fullconv.execution._streamed import Streamed
 from fullconv.execution._windows import Windows, run_window
 
 __all__ = [
     "StepLoss",
+    "Streamed",
     "Windows",
     "available_bytes",
     "forward_bytes",

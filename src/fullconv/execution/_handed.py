@@ -1,4 +1,4 @@
-"""A loss whose gradients are known already, handed to autograd."""
+"""Gradients that are known already, added up and handed to autograd."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class _Handed(torch.autograd.Function):
 def handed(loss: Tensor, leaves: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Tensor:
     """Return the loss, with these gradients for these leaves; None stands for no gradient at all."""
     return _Handed.apply(loss, grads, *leaves)  # pyright: ignore[reportReturnType] (untyped)
+
+
+def gradients(
+    outputs: Tensor, inputs: Sequence[Tensor], grad_outputs: Tensor | None = None
+) -> Sequence[Tensor | None]:
+    """Return the gradient of each input; None for those that the outputs do not depend on."""
+    return torch.autograd.grad(outputs, inputs, grad_outputs, allow_unused=True)
+
+
+def add_up(sums: list[Tensor | None], grads: Sequence[Tensor | None]) -> None:
+    """Add gradients to those so far, in place."""
+    for position, grad in enumerate(grads):
+        known = sums[position]
+        if grad is not None:
+            sums[position] = grad if known is None else known.add_(grad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from math import ceil
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,12 @@ def parse_memory(memory: str | int) -> int:
     if match[2] == "%":
         return int(available_bytes() * min(float(match[1]), 100) / 100)
     return int(float(match[1]) * UNITS[match[2]])
+
+
+def in_words(num_bytes: float) -> str:
+    """Return an amount as people write it, rounded up: ``12.3 MiB``."""
+    unit, name = (2**20, "MiB") if num_bytes >= 2**20 else (2**10, "KiB")
+    return f"{ceil(num_bytes / unit * 10) / 10} {name}"
 
 
 def available_bytes() -> int:

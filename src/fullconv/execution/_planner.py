@@ -12,10 +12,11 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.execution._choose import Ints, cheapest_boxes, every_unit, prices
-from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of
+from fullconv.execution._cost import WITH_BACKWARD, WORKSPACE, Costs, costs_of, kept_bytes
+from fullconv.execution._memory import forward_bytes, in_words
 from fullconv.execution._speed import Speed
 from fullconv.geometry import Box, Geometry, Window, grid_cover
-from fullconv.tracing import trace
+from fullconv.tracing import record, trace
 
 Covering = Literal["cheapest", "whole", "units"]
 
@@ -41,6 +42,7 @@ class Planner:
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
         self._refusals: dict[int, NotLocalError] = {}
+        self._wholes: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
         """Return the geometry of the network for images of this shape.
@@ -62,6 +64,13 @@ class Planner:
         geometry.map_shape(shape)  # refuses a shape that the network does not take
         self._geometries.append(geometry)
         return geometry
+
+    def know(self, channels: int, shape: tuple[int, ...]) -> None:
+        """Find the costs of windows on images of this shape, unless the network is not local."""
+        try:
+            self.costs(channels, self.geometry(channels, shape))
+        except NotLocalError:
+            return
 
     def costs(self, channels: int, geometry: Geometry) -> Costs:
         """Return what windows of the network cost."""
@@ -93,14 +102,16 @@ class Planner:
         """
         if chosen is not None and not chosen.any():
             return []
-        if self.memory is None and (chosen is None or covering == "whole"):
+        if self.memory is None and (
+            covering == "whole" or (chosen is None and covering != "units")
+        ):
             return [_one_window(shape, map_shape)]
         try:
             geometry = self.geometry(channels, shape)
         except NotLocalError:
-            if self.memory is None and covering == "cheapest":
-                return [_one_window(shape, map_shape)]
-            raise
+            if covering == "units" or not self._fits_whole(channels, shape):
+                raise
+            return [_one_window(shape, map_shape)]
         _check_map(geometry, shape, map_shape)
         costs = self.costs(channels, geometry)
         if covering == "units":
@@ -110,14 +121,48 @@ class Planner:
             boxes = self._boxes(geometry, shape, chosen, costs, covering)
         return [geometry.window(box, shape) for box in boxes]
 
-    def most_together(self, channels: int, sides: tuple[int, ...], device: str) -> int | None:
-        """Return how many windows of these sides may run together; None for any number."""
-        axes = [g for g in self._geometries if len(g.axes) == len(sides)]
-        if not axes:
-            return None
-        each = float(self.costs(channels, axes[0]).training_bytes(sides))
+    def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> list[Window]:
+        """Return windows that own every unit of an image; one window if a whole batch fits.
+
+        Raises:
+            NotLocalError: If it takes more than one window, and a layer looks at the whole image.
+            FullconvError: If the network does not take the shape, or `memory` is too little.
+        """
+        if self._fits_whole(channels, shape, batch):
+            return [_one_window(shape, self._whole(channels, shape)[1])]
+        map_shape = self.geometry(channels, shape).map_shape(shape)
+        return self.cover(channels, shape, map_shape, None)
+
+    def most_together(self, channels: int, sides: tuple[int, ...], count: int, device: str) -> int:
+        """Return how many of `count` windows of these sides to run together.
+
+        Raises:
+            NotLocalError: If they do not all fit, and a layer looks at all of them.
+        """
+        if len(sides) in self._refusals:
+            if not self._fits_whole(channels, sides, count):
+                raise self._refusals[len(sides)]
+            return count
+        known = [costs for (_, axes), costs in self._costs.items() if axes == len(sides)]
+        if not known:
+            return count
+        each = float(known[0].training_bytes(sides))
         limit = BATCH_BYTES.get(device, BATCH_BYTES["cuda"])
         return max(1, int(min(limit, self.memory or limit) / max(1.0, each)))
+
+    def _fits_whole(self, channels: int, shape: tuple[int, ...], count: int = 1) -> bool:
+        """Return whether so many whole images fit the memory, whatever their network looks at."""
+        return self.memory is None or count * self._whole(channels, shape)[0] <= self.memory
+
+    def _whole(self, channels: int, shape: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+        """Return the bytes that a step over a whole image takes, and the shape of its map."""
+        self._forget_other_modes()
+        if (channels, *shape) not in self._wholes:
+            program = record(self.net, channels, shape)
+            kept = kept_bytes(self.net, channels, shape, program)
+            needed = WORKSPACE * max(kept, forward_bytes(program))
+            self._wholes[channels, *shape] = needed, program.output.shape[2:]
+        return self._wholes[channels, *shape]
 
     def note(self, channels: int, sides: tuple[int, ...], count: int, seconds: float) -> None:
         """Note how long a run over so many windows of these sides took."""
@@ -173,8 +218,8 @@ class Planner:
             if needed > self.memory:
                 least = self._least(geometry, shape, costs)
                 raise FullconvError(
-                    f"`memory` must hold one window, got {_mib(self.memory)} for an image of shape "
-                    f"{shape}: about {_mib(least)} would do"
+                    f"`memory` must hold one window, got {in_words(self.memory)} for an image of shape "
+                    f"{shape}: about {in_words(least)} would do"
                 )
         return boxes
 
@@ -190,7 +235,7 @@ class Planner:
             )
             for axis, size in zip(geometry.axes, shape, strict=True)
         ]
-        return float(costs.training_bytes(sides)) + 2**19
+        return float(costs.training_bytes(sides))
 
     def _forget_other_modes(self) -> None:
         modes = tuple(module.training for module in self.net.modules())
@@ -199,6 +244,7 @@ class Planner:
             self._geometries.clear()
             self._costs.clear()
             self._refusals.clear()
+            self._wholes.clear()
 
 
 def _one_window(shape: tuple[int, ...], map_shape: tuple[int, ...]) -> Window:
@@ -213,7 +259,3 @@ def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int,
             f"`targets` must have the shape of the map, {expected} for an image of shape {shape}, "
             f"got {tuple(map_shape)}"
         )
-
-
-def _mib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**20:.1f} MiB"

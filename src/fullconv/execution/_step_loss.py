@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError, FullconvError
-from fullconv.execution._handed import handed
+from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import channels_last, like_weights, read
 from fullconv.execution._planner import Covering, Planner
@@ -174,8 +174,8 @@ class StepLoss(nn.Module):
                 "`units` must be boxes where each is cut out by itself (`context='crop'`), got a "
                 "tensor or none: take them from `Patchwise(count, size=...)`"
             )
-        if self._planner.memory is not None:  # several runs then stand for one
-            self._planner.geometry(image.shape[0], tuple(image.shape[1:]))
+        if self._planner.memory is not None:  # as many run together as fit
+            self._planner.know(image.shape[0], tuple(image.shape[1:]))
         map_shape = tuple(chosen.targets.shape)
         return [
             _Job(image, self._crop(image, box, map_shape), valid_terms(chosen, box, self._ignore))
@@ -197,7 +197,7 @@ class StepLoss(nn.Module):
             groups.setdefault((job.image.shape[0], *job.window.reads.shape), []).append(job)
         device = like_weights(self.net).device.type
         for (channels, *sides), group in groups.items():
-            most = self._planner.most_together(channels, tuple(sides), device)
+            most = self._planner.most_together(channels, tuple(sides), len(group), device)
             rest = iter(group)
             while batch := list(islice(rest, most)):
                 yield batch
@@ -211,10 +211,7 @@ class StepLoss(nn.Module):
         for batch in batches:
             share, grads = self._timed(self._forth_and_back, batch, scale, leaves)
             total = share if total is None else total + share
-            for position, grad in enumerate(grads):
-                known = sums[position]
-                if grad is not None:
-                    sums[position] = grad if known is None else known.add_(grad)
+            add_up(sums, grads)
         assert total is not None
         return handed(total, leaves, sums)
 
@@ -224,7 +221,7 @@ class StepLoss(nn.Module):
         share = self._total(batch) * scale
         if not share.requires_grad:
             return share.detach(), [None] * len(leaves)
-        return share.detach(), torch.autograd.grad(share, leaves, allow_unused=True)
+        return share.detach(), gradients(share, leaves)
 
     def _timed(self, run: Callable[..., Any], batch: list[_Job], *args: Any) -> Any:
         """Run a batch of windows, and note how long it takes."""
@@ -252,6 +249,8 @@ class StepLoss(nn.Module):
         found = self.net(channels_last(stack))
         rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
+        if logits.dtype in {torch.bfloat16, torch.float16}:
+            logits = logits.float()
         labels = torch.cat([job.terms.targets for job in batch]).to(logits.device)
         losses = self.criterion(logits, labels)
         if losses.shape != labels.shape[:1]:

@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution._memory import forward_bytes, return_freed_memory
+from fullconv.execution._memory import forward_bytes, in_words, return_freed_memory
 from fullconv.execution._pixels import channels_last
 from fullconv.geometry import Geometry, Window, grid_cover
 from fullconv.tracing import record, trace
@@ -53,8 +53,8 @@ class Windows:
             return grid_cover(geometry, shape, max_window_px=max(1, int(self._memory / per_px)))
         except FullconvError as error:
             raise FullconvError(
-                f"`memory` must hold one window, got {_mib(self._memory)} for an image of shape "
-                f"{tuple(shape)}: about {_mib(self._least(geometry, shape) * per_px)} would do"
+                f"`memory` must hold one window, got {in_words(self._memory)} for an image of shape "
+                f"{tuple(shape)}: about {in_words(self._least(geometry, shape) * per_px)} would do"
             ) from error
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
@@ -103,7 +103,3 @@ def run_window(net: nn.Module, image: Tensor, window: Window) -> Tensor:
     """
     whole: Tensor = net(channels_last(image[None]))
     return whole[0][(slice(None), *window.inside.slices)]
-
-
-def _mib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,121 @@
+"""A network whose map and gradients are those of the whole image, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fullconv.execution._handed import add_up, gradients
+from fullconv.execution._memory import parse_memory, return_freed_memory
+from fullconv.execution._pixels import channels_last, like_weights
+from fullconv.execution._planner import Planner
+from fullconv.geometry import Window
+
+
+class Streamed(nn.Module):
+    """The same network, map and gradients, through windows that fit a memory budget.
+
+    Forward computes the map window by window and keeps nothing; backward runs each window again,
+    with the gradient of its part of the map. So any loss on the map will do (Dice, for instance), for
+    one more forward pass. Where the loss is a sum over units, `StepLoss` needs one pass only.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)`, returns a map `(batch, classes, *map)`.
+        memory: What a pass may add to images, map and gradients: "2 GiB", "500MB", "80%" or bytes.
+
+    Examples:
+        >>> import torch, fullconv as fc
+        >>> net = fc.Streamed(torch.nn.Conv2d(3, 2, 3, padding=1), memory="8 MiB")
+        >>> net(torch.rand(1, 3, 300, 400)).square().mean().backward()
+    """
+
+    def __init__(self, net: nn.Module, memory: str | int) -> None:
+        super().__init__()
+        self.net = net
+        return_freed_memory()
+        self._planner = Planner(getattr(net, "_orig_mod", net), parse_memory(memory))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the map of a batch of images, `(batch, classes, *map)`.
+
+        Raises:
+            NotLocalError: If it takes several windows and a layer looks at the whole image.
+            FullconvError: If the network does not take the images' shape, or `memory` is too little.
+        """
+        parts = self._parts(images)
+        if len(parts) == 1:
+            return self.net(channels_last(images))
+        leaves = [p for p in self.net.parameters() if p.requires_grad]
+        return _Stream.apply(self, parts, images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
+
+    def _parts(self, images: Tensor) -> list[tuple[slice, Window]]:
+        """Return which images and which window each run of the network takes."""
+        batch, channels, *shape = images.shape
+        sides = tuple(shape)
+        cover = self._planner.whole_cover(channels, sides, batch)
+        if len(cover) == 1 and cover[0].reads.shape == sides:
+            return [(slice(None), cover[0])]
+        device = like_weights(self.net).device.type
+        return [
+            (slice(start, start + most), window)
+            for window in cover
+            for most in [self._planner.most_together(channels, window.reads.shape, batch, device)]
+            for start in range(0, batch, most)
+        ]
+
+    def run(self, images: Tensor, part: tuple[slice, Window]) -> Tensor:
+        """Return the units that a window owns."""
+        which, window = part
+        read = images[(which, slice(None), *window.reads.slices)]
+        found: Tensor = self.net(channels_last(read))
+        return found[(slice(None), slice(None), *window.inside.slices)]
+
+
+class _Stream(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        net: Streamed,
+        parts: Sequence[tuple[slice, Window]],
+        images: Tensor,
+        *leaves: Tensor,
+    ) -> Tensor:
+        ctx.net, ctx.parts = net, parts
+        ctx.context = _autocast_as_now(images.device.type)
+        ctx.save_for_backward(images, *leaves)
+        found: Tensor | None = None
+        for part in parts:
+            units = net.run(images, part)
+            if found is None:
+                stops = [window.units.stop for _, window in parts]
+                shape = [max(each) for each in zip(*stops, strict=True)]
+                found = units.new_empty((len(images), units.shape[1], *shape))
+            found[_place(part)] = units
+        assert found is not None
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        images, *leaves = ctx.saved_tensors
+        inputs = ([images] if ctx.needs_input_grad[2] else []) + leaves
+        sums: list[Tensor | None] = [None] * len(inputs)
+        for part in ctx.parts:
+            with torch.enable_grad(), ctx.context():
+                units = ctx.net.run(images, part)
+            add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
+        return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums
+
+
+def _place(part: tuple[slice, Window]) -> tuple[slice, ...]:
+    which, window = part
+    return which, slice(None), *window.units.slices
+
+
+def _autocast_as_now(device: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what brings back today's autocast in backward."""
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return lambda: torch.autocast(device, dtype, enabled=enabled)
