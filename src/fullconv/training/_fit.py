@@ -19,6 +19,7 @@ from fullconv.training._config import TrainConfig
 from fullconv.training._data import ImageData
 from fullconv.training._module import Segmentation
 from fullconv.training._progress import Bar
+from fullconv.training._settling import Settling
 
 VALIDATION_SHARE = 0.1  # of the time at most
 FORWARD_SHARE = 1 / 3  # of a step's time: a backward costs about two forwards
@@ -42,6 +43,7 @@ def fit(
     interval = validation_interval(data)
     ending = Ending(validation_interval=interval)
     callbacks: list[pl.Callback] = [
+        Settling(),
         ending,
         Rows(run, steps_per_epoch=data.steps_per_epoch),
         Best(run),
