@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fullconv.errors import BadConfigError
-from fullconv.networks import Normalized, build
+from fullconv.networks import Normalized, build, check_builds_networks
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def anything(**given): return nn.Conv2d(given['channels'], given['classes'], 1)\n"
         "def number(classes): return 3\n"
         "value = 3\n"
+        "from os import system as borrowed\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_nets", raising=False)
@@ -84,3 +85,29 @@ def test_normalisation_is_part_of_the_network() -> None:
 def test_normalisation_needs_one_pair_per_channel() -> None:
     with pytest.raises(BadConfigError, match="one value per channel, got 2 and 1"):
         Normalized(nn.Identity(), mean=[1.0, 2.0], std=[1.0])
+
+
+def test_a_factory_that_needs_more_says_so() -> None:
+    with pytest.raises(BadConfigError, match=r"`torch\.nn:Linear` must take .*'in_features'"):
+        build("torch.nn:Linear", classes=2)
+
+
+@pytest.mark.parametrize("factory", ["plain", "keen", "anything"])
+def test_a_factory_of_ones_own_may_stand_in_a_run(own: str, factory: str) -> None:
+    check_builds_networks(f"{own}:{factory}")
+
+
+@pytest.mark.parametrize("name", ["unet", "fullconv.networks._unet:UNet", "torch.nn:Identity"])
+def test_networks_may_stand_in_a_run(name: str) -> None:
+    check_builds_networks(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os:system", "subprocess:run", "builtins:exec", "shutil:rmtree", "torch:load", "numpy:load",
+     "torch.hub:load", "own_nets:borrowed"],
+)  # fmt: skip
+def test_what_builds_no_network_may_not_stand_in_a_run(own: str, name: str) -> None:
+    assert own
+    with pytest.raises(BadConfigError, match=r"must be a factory of networks, .* not called"):
+        check_builds_networks(name)

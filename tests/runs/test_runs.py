@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fullconv.errors import BadOutputError, BadRunError
+from fullconv.errors import BadConfigError, BadOutputError, BadRunError
 from fullconv.images import ClassTable
 from fullconv.runs import (
     Recipe,
@@ -16,6 +18,7 @@ from fullconv.runs import (
     append_row,
     drop_rows_after,
     load_weights,
+    read_checkpoint,
     save_weights,
     weights_notes,
     write_json,
@@ -160,3 +163,44 @@ def test_rows_behind_a_step_can_be_dropped(run: Run, step: int, kept: list[int])
 def test_rows_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadOutputError, match="must be writable, got"):
         append_row(tmp_path / "none" / "rows.csv", {"step": 1})
+
+
+def test_a_run_cannot_name_a_program_as_its_network(run: Run, tmp_path: Path) -> None:
+    values = json.loads(run.network_json.read_text())
+    trap = {"name": "os:system", "options": {"command": f"touch {tmp_path / 'sprung'}"}}
+    run.network_json.write_text(json.dumps(values | trap))
+    with pytest.raises(BadConfigError, match="`net` = 'os:system' must be a factory of networks"):
+        run.network()
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("kind", ["a file", "a package"])
+def test_code_in_the_folder_of_a_run_is_not_imported(
+    kind: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(run.path.parent)
+    module = run.path / ("trap.py" if kind == "a file" else "trap/__init__.py")
+    module.parent.mkdir(exist_ok=True)
+    module.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+    name = f"{run.path.name}.trap:Net"
+    values = json.loads(run.network_json.read_text())
+    run.network_json.write_text(json.dumps(values | {"name": name}))
+    run.write_config({"net": name})
+    for opened in (run.network, run.config):
+        with pytest.raises(BadRunError, match="must lie outside of its run"):
+            opened()
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_checkpoint_that_would_run_something_says_what(run: Run, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'sprung'}",)
+
+    torch.save({"state_dict": Trap()}, run.checkpoint)
+    with pytest.raises(
+        BadRunError, match=r"which was not run \(posix\.system\); restore"
+    ) as caught:
+        read_checkpoint(run.checkpoint)
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()

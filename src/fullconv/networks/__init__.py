@@ -7,6 +7,6 @@ padded by hand.
 """
 
 from fullconv.networks._normalized import Normalized
-from fullconv.networks._registry import NAMES, build
+from fullconv.networks._registry import NAMES, build, check_builds_networks
 
-__all__ = ["NAMES", "Normalized", "build"]
+__all__ = ["NAMES", "Normalized", "build", "check_builds_networks"]

@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -53,6 +55,43 @@ def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Modu
     return net
 
 
+def check_builds_networks(name: str) -> None:
+    """Raise unless calling `name`, which a run's files state, can be meant to build a network.
+
+    A run may come from anywhere, and its network's name and options with it: what is called must be
+    a class of networks, or name `classes` or `channels` among its parameters, or be no part of what
+    is installed, but of the user's own code. The standard library builds none.
+
+    Args:
+        name: A name of the registry, or ``package.module:factory``.
+
+    Raises:
+        BadConfigError: If it is something else, which is not called.
+    """
+    if name in _TABLE:
+        return
+    factory = _imported(name)
+    if isinstance(factory, type) and issubclass(factory, nn.Module):
+        return
+    homes = {name.partition(":")[0], getattr(factory, "__module__", None) or "builtins"}
+    standard = any(home.partition(".")[0] in sys.stdlib_module_names for home in homes)
+    if not standard and (_asks_for_classes(factory) or not any(map(_is_installed, homes))):
+        return
+    raise BadConfigError(
+        f"`net` = {name!r} must be a factory of networks, a class of them or a function that takes "
+        "`classes` and `channels`, got another, which was not called; wrap it in one that does"
+    )
+
+
+def _asks_for_classes(factory: Callable[..., Any]) -> bool:
+    return bool({"classes", "channels"} & inspect.signature(factory).parameters.keys())
+
+
+def _is_installed(module_name: str) -> bool:
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    return file is None or bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+
+
 def _imported(name: str) -> Callable[..., Any]:
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
@@ -88,5 +127,11 @@ def _call(
         raise BadConfigError(
             f"`{name}` has no option {unknown[0]!r}; it takes {', '.join(known) or 'none'}"
         )
-    fitting = {k: v for k, v in given.items() if takes_all or k in parameters}
-    return factory(**fitting, **options)
+    arguments = {k: v for k, v in given.items() if takes_all or k in parameters} | options
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise BadConfigError(
+            f"`{name}` must take what it is given, {', '.join(arguments)}, got: {error}"
+        ) from error
+    return factory(**arguments)

@@ -1,6 +1,7 @@
 """The checkpoint of a run, read without running anything that is in it."""
 
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # about pickles that it then refuses
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise BadRunError(
-            f"`{path}` must hold tensors and plain values, got something else, which was not run "
-            f"({str(error).splitlines()[0]}); restore the file, or train anew"
+            f"`{path}` must hold tensors and plain values, got something else, which was not run"
+            f"{what}; restore the file, or train anew"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise BadRunError(

@@ -31,9 +31,14 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def build(self) -> "nn.Module":
-        """Return the network on raw pixel values, with fresh weights, in training mode."""
-        from fullconv.networks import Normalized, build
+        """Return the network on raw pixel values, with fresh weights, in training mode.
 
+        Raises:
+            BadConfigError: If there is no such network, or the name is that of something else.
+        """
+        from fullconv.networks import Normalized, build, check_builds_networks
+
+        check_builds_networks(self.name)
         net = build(self.name, self.table.num_classes, self.channels, **self.options)
         return Normalized(net, self.mean, self.std)
 

@@ -1,6 +1,7 @@
 """The folder of a training run."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,9 +144,11 @@ class Run:
         """Return how to rebuild the network."""
         values = self._json(self.network_json)
         try:
-            return Recipe.from_json(values)
+            recipe = Recipe.from_json(values)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(self.network_json, error) from error
+        self._refuse_code_inside(recipe.name)
+        return recipe
 
     def network(self) -> "nn.Module":
         """Return the network with the best weights, in eval mode: raw pixels in, logits out."""
@@ -164,9 +167,11 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration."""
         try:
-            return dict(yaml.safe_load(self.config_yaml.read_text(encoding="utf-8")))
+            values = dict(yaml.safe_load(self.config_yaml.read_text(encoding="utf-8")))
         except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
             raise _damaged(self.config_yaml, error) from error
+        self._refuse_code_inside(str(values.get("net", "")))
+        return values
 
     def about(self) -> dict[str, Any]:
         """Return command, versions, machine, start and duration."""
@@ -195,6 +200,20 @@ class Run:
     def write_recipe(self, recipe: Recipe) -> None:
         """Write how to rebuild the network."""
         write_json(self.network_json, recipe.to_json())
+
+    def _refuse_code_inside(self, net: str) -> None:
+        """Refuse a network whose module lies in this folder: what is in a run is never executed."""
+        module, colon, _ = net.partition(":")
+        if not colon:
+            return
+        for entry in sys.path:
+            place = Path(entry).resolve().joinpath(*module.split("."))
+            is_there = place.is_dir() or any(place.parent.glob(f"{place.name}.*"))
+            if is_there and place.parent.resolve().is_relative_to(self.path.resolve()):
+                raise BadRunError(
+                    f"`net` = {net!r} must lie outside of its run, got a module in {self.path}, "
+                    "which was not imported; if you trust it, move it beside the run"
+                )
 
     def _json(self, path: Path) -> dict[str, Any]:
         try:
