@@ -12,7 +12,7 @@ from fullconv.demo import Stage, digit_net, make_scenes, run_demo
 from fullconv.demo._classifier import patch_accuracy, train_classifier
 from fullconv.demo._dataset import CLASSES
 from fullconv.demo._run import fastest_precision
-from fullconv.errors import BadRunError
+from fullconv.errors import BadConfigError, BadRunError
 from fullconv.networks import Normalized
 from fullconv.runs import Run
 
@@ -49,6 +49,13 @@ def test_a_folder_of_anything_else_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(BadRunError, match="`out` must be a new or empty folder"):
         small_demo(out)
     assert (out / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_settings_are_refused_before_any_work_is_done(tmp_path: Path) -> None:
+    with pytest.raises(BadConfigError, match="`minutes` must be a number above 0, got 0"):
+        run_demo(tmp_path / "demo", minutes=0, stage=SMALL, console=Console(file=io.StringIO()))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def demo(
     Args:
         out: Folder of the run; an earlier demo there is replaced. The images go beside it.
         seed: Seed of images, weights and order.
-        minutes: Time for learning; somewhat less than 2 if not given.
+        minutes: Time for learning; about 2 if not given.
     """
     from fullconv.demo import run_demo
 

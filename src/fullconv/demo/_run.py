@@ -77,9 +77,6 @@ def run_demo(
     stage = stage or Stage()
     console = console or Console(stderr=True)
     start = time.monotonic()
-    _make_way(out)
-    scenes = _compose(out, stage, seed, console)
-    console.print(f"composed {sum(map(len, scenes.values()))} images in {_since(start)}")
     config = TrainConfig(
         data=_beside(out, "-data"),
         out=out,
@@ -93,6 +90,9 @@ def run_demo(
         class_weights="none",
         augment=False,  # a digit in the mirror is none
     )
+    _make_way(out)
+    scenes = _compose(out, stage, seed, console)
+    console.print(f"composed {sum(map(len, scenes.values()))} images in {_since(start)}")
     _learn_from_patches(config, scenes, minutes * 60 * PATCH_SHARE, console)
     run = train(config, console=console)
     write_report(run)
@@ -163,9 +163,10 @@ def fastest_precision() -> Precision:
 
 
 def _make_way(out: Path) -> None:
-    """Remove an earlier demo at `out`; anything else there is left for `train` to refuse."""
+    """Remove an earlier demo at `out`; refuse to touch anything else, before any work is done."""
     if (out / "network.json").is_file() and Run(out).recipe().name == NET:
         shutil.rmtree(out)
+    Run.create(out).path.rmdir()  # made again by the training
 
 
 def _beside(out: Path, ending: str) -> Path:
