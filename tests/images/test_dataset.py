@@ -270,6 +270,18 @@ def test_a_csv_that_says_nothing_sensible_is_refused(tmp_path: Path, text: str, 
         open_dataset(tmp_path / "pairs.csv")
 
 
+def test_rows_of_a_csv_without_a_file_are_faults(save: Save, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        save(f"{name}.png", IMAGE)
+    (tmp_path / "pairs.csv").write_text("image,mask\na.png,a.png\nb.png,\n,c.png\nc.png,c.png\n")
+    dataset = open_dataset(tmp_path / "pairs.csv")
+    assert [fault.rule for fault in dataset.faults] == [
+        "line 3: `mask` must name a file",
+        "line 4: `image` must name a file",
+    ]
+    assert [sample.name for sample in dataset.samples] == ["a", "c"]
+
+
 def test_a_csv_that_is_no_text_is_refused(save: Save) -> None:
     with pytest.raises(BadDataError, match=r"a\.png: cannot be read as CSV \('utf-8' codec"):
         open_dataset(save("a.png", IMAGE))

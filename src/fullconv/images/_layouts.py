@@ -153,15 +153,20 @@ def _csv_pairs(path: Path) -> tuple[list[Pair], list[Fault]]:
         got = ", ".join(rows[0])
         raise bad_file(path, f"must have the columns image and mask, got {got}")
     pairs: list[Pair] = []
+    faults: list[Fault] = []
     for line, row in enumerate(rows, start=2):
         split = row.get("split", "").lower()
         if split not in SPLIT_OF:
             raise bad_file(path, f"line {line}: `split` must be train, val or test, got `{split}`")
+        empty = [column for column in ("image", "mask") if not row[column]]
+        if empty:
+            faults.append(Fault(path=path, rule=f"line {line}: `{empty[0]}` must name a file"))
+            continue
         image, mask = path.parent / row["image"], path.parent / row["mask"]
         pairs.append(Pair(split=SPLIT_OF[split], image=image, mask=mask))
     times = Counter(pair.image for pair in pairs)
     repeated = [p for p, count in times.items() if count > 1]
-    faults = [Fault(path=p, rule=f"is listed {times[p]} times in {path.name}") for p in repeated]
+    faults += [Fault(path=p, rule=f"is listed {times[p]} times in {path.name}") for p in repeated]
     return pairs, faults
 
 
