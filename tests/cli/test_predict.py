@@ -140,7 +140,7 @@ def test_bad_images_are_named_together_and_the_others_are_done(
     opened(data / "images" / "0.png").save(folder / "good.png")
     found = fullconv("predict", trained, folder, "--out", tmp_path / "out")
     assert found.status == 1
-    assert "got 2 that are not; 1 others are done" in found.err
+    assert "got 2 that are not; 1 other is done" in found.err
     assert (
         "grey.png: as the network was trained, images must have 3 channels, got 1 channel\n"
         in found.err

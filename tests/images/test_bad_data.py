@@ -43,7 +43,7 @@ def test_all_bad_files_are_listed_together(save: Save, pairs: Pairs) -> None:
         r"  images/b\.png: is not an image that can be read: PNG, JPEG, BMP or TIFF",
         r"  images/c\.png: cannot be decoded, perhaps truncated \(.+\)",
         r"  images/e\.png: image without a mask: no e\.\* in masks/",
-        r"  images/f\.png: has 1 channels; all images must be alike, and 2 of 3 have 3 channels",
+        r"  images/f\.png: has 1 channel; all images must be alike, and 2 of 3 have 3 channels",
         r"  masks/d\.png: must be as large as its image, 6 x 8 px, got 6 x 9",
         r"  masks/lonely\.png: mask without an image: no lonely\.\* in images/",
     ]
@@ -100,7 +100,7 @@ def test_values_that_are_not_finite_are_refused(pairs: Pairs) -> None:
         image = np.ones((6, 8), dtype=np.float32)
         image[0, 0] = np.nan if name == "a" else 1
         tifffile.imwrite(data / f"images/{name}.tif", image)
-    assert "images/a.tif: values must be finite, got NaN or infinity at 1 places" in complaint(data)
+    assert "images/a.tif: values must be finite, got NaN or infinity at 1 place" in complaint(data)
 
 
 def test_an_index_outside_the_table(pairs: Pairs, save: Save) -> None:

@@ -30,12 +30,22 @@ def bad_data(root: Path, faults: Iterable[Fault]) -> BadDataError:
     """Return the error that lists every fault under `root`: the first 20 by name, then a count."""
     found = sorted(set(faults))
     num_files = len({fault.path for fault in found})
-    files = "1 file" if num_files == 1 else f"{num_files} files"
+    files = plural(num_files, "file")
     lines = [f"`data` must hold readable pairs of image and mask, got {files} to mend in {root}:"]
     lines += [f"  {_below(fault.path, root)}: {fault.rule}" for fault in found[:NUM_LISTED]]
     if len(found) > NUM_LISTED:
         lines.append(f"  … and {len(found) - NUM_LISTED} more")
     return BadDataError("\n".join(lines))
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples:
+        >>> plural(1, "file"), plural(3, "file")
+        ('1 file', '3 files')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _below(path: Path, root: Path) -> Path:

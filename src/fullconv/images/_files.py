@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import BadDataError
-from fullconv.images._faults import BrokenRuleError, bad_file
+from fullconv.images._faults import BrokenRuleError, bad_file, plural
 from fullconv.images._pillow import BMP, JPEG, PNG
 from fullconv.images._stored import Format, Stored, check_size
 from fullconv.images._tiff import TIFF
@@ -51,7 +51,9 @@ def image_of(path: Path) -> Stored:
         raise BrokenRuleError(f"images must be of {', '.join(IMAGE_DTYPES)}; got {pixels.dtype}")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         num_bad = int(pixels.size - np.isfinite(pixels).sum())
-        raise BrokenRuleError(f"values must be finite, got NaN or infinity at {num_bad} places")
+        raise BrokenRuleError(
+            f"values must be finite, got NaN or infinity at {plural(num_bad, 'place')}"
+        )
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
     return replace(found, pixels=np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
 

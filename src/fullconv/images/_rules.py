@@ -8,7 +8,7 @@ from pathlib import Path
 from fullconv.images._classes import IGNORE_8_BIT, IGNORE_16_BIT, ClassTable
 from fullconv.images._dataset import Dataset, Sample
 from fullconv.images._facts import ImageFacts, MaskFacts
-from fullconv.images._faults import BrokenRuleError, Fault
+from fullconv.images._faults import BrokenRuleError, Fault, plural
 from fullconv.images._masks import known_codes, refuse_unknown
 
 # Without a class table, every index found is a class, up to so many; the longest published lists
@@ -46,7 +46,7 @@ def faults_in(dataset: Dataset, facts: Facts, classes: ClassTable) -> list[Fault
     """Return every rule that a readable file breaks."""
     samples = dataset.samples
     faults = [fault for pair in facts.pairs(samples) for fault in _sizes_differ(*pair)]
-    faults += _minority(facts, lambda image: f"{image.channels} channels")
+    faults += _minority(facts, lambda image: plural(image.channels, "channel"))
     faults += _minority(facts, lambda image: f"type {image.dtype}")
     if dataset.classes is None:
         faults += [

@@ -124,9 +124,8 @@ def predict_files(
 
 def _told(faults: Sequence[str], *, num_done: int) -> str:
     """Return what is wrong with which images: the first 20 by name, then a count."""
-    first = (
-        f"`images` must all be usable, got {len(faults)} that are not; {num_done} others are done:"
-    )
+    others = "1 other is" if num_done == 1 else f"{num_done} others are"
+    first = f"`images` must all be usable, got {len(faults)} that are not; {others} done:"
     more = len(faults) - NUM_LISTED
     rest = [f"… and {more} more"] if more > 0 else []
     return "\n  ".join([first, *faults[:NUM_LISTED], *rest])
