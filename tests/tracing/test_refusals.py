@@ -180,9 +180,66 @@ def test_a_network_that_takes_no_image_says_what_the_network_said() -> None:
         fc.trace(net, 2)
 
 
+def test_the_module_that_takes_one_size_is_named() -> None:
+    fixed = Do(lambda x, score: score(x.flatten(2))[..., None].expand_as(x), nn.Linear(3844, 1))
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), fixed)
+    with pytest.raises(fc.NotLocalError, match=r"`1\.parts\.0` \(Linear\) .*none of 2944 x 64 px"):
+        fc.trace(net, 2)
+
+
+def test_sizes_that_a_network_takes_are_found_among_those_it_does_not() -> None:
+    """Its layers need multiples of 256 px, or a period of 81 px, or there is no map below 379 px."""
+    blocks = Do(lambda x: x.unflatten(2, (x.shape[2] // 256, 256)).flatten(2, 3))
+    steps = nn.Sequential(*[nn.MaxPool1d(3) for _ in range(4)])
+    late = Do(lambda x: x.unfold(2, 379, 1).amax(3).squeeze(2))
+    assert fc.trace(nn.Sequential(blocks, nn.Conv1d(2, 2, 3)), 2).field == (3,)
+    assert (fc.trace(steps, 2).field, fc.trace(steps, 2).period) == ((81,), (81,))
+    assert fc.trace(late, 2, ndim=1).field == (379,)
+
+
+def test_a_network_that_repeats_too_late_is_refused_by_the_layer_from_which_it_does() -> None:
+    net = nn.Sequential(nn.AvgPool1d(4096), nn.ReLU(), nn.AvgPool1d(125))
+    with pytest.raises(fc.NotLocalError, match=r"`2` \(AvgPool1d\) .*only every 512000 px"):
+        fc.trace(net, 2, shape=(512_000,))
+
+
+def test_attention_is_refused_as_such_where_small_images_take_another_path() -> None:
+    """Of a single position PyTorch makes a view, of many a copy."""
+    pool, mix = nn.AvgPool2d(64), nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def run(x: Tensor, pool: nn.Module, mix: nn.Module) -> Tensor:
+        x = pool(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        return mix(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
+
+    with pytest.raises(fc.NotLocalError, match=r"`parts\.1` .*every position\s+with every other"):
+        fc.trace(Do(run, pool, mix).eval(), 2)
+
+
+def test_what_takes_too_much_memory_to_follow_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fullconv.tracing._sweep.MOST_NUMBERS", 500)
+    why = r"values of few positions, got [\d,]+ that each .* at `0` \(ReLU\): following .*memory"
+    with pytest.raises(fc.FullconvError, match=why):
+        fc.trace(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2)), 2)
+
+
+def test_coordinates_counted_from_ones_are_refused_as_such() -> None:
+    net = below(Do(lambda x: x + torch.ones_like(x[:, :1]).cumsum(2)))
+    with pytest.raises(fc.NotLocalError, match=r"`1\.1` .*coordinates"):
+        fc.trace(net, 2)
+
+
+def test_a_slice_that_counts_from_the_end_to_the_same_start_is_followed() -> None:
+    net = Do(lambda x: x[..., -(x.shape[3] - 4) :])
+    assert fc.trace(net, 2).field_of((0, 0)).start == (0, 4)
+
+
 def test_a_fixed_position_embedding_is_refused() -> None:
     net = Do(lambda x, conv: conv(x) + torch.ones(64, 64).tril(), nn.Conv2d(2, 2, 1))
-    with pytest.raises(fc.FullconvError, match=r"more than one size|tril"):
+    why = r"`net` itself \(Do\) .*takes an image of 64 x 64 px, and none of 2944 x 64 px: .*size"
+    with pytest.raises(fc.NotLocalError, match=why):
         fc.trace(net, 2)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicShape
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
@@ -131,7 +132,8 @@ def _numbers(constant: Tensor) -> list[Any]:
     known = constant.constant if isinstance(constant, FakeTensor) else constant
     if known is None or known.is_meta or known.numel() > MOST_NUMBERS:
         return []
-    return known.flatten().tolist()
+    with no_dispatch():
+        return known.flatten().tolist()
 
 
 def _normalized(image: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,7 +201,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         run: Callable[..., Any] = SHORTCUTS.get(func) or func
         try:
-            if DATA_DEPENDENT & set(func.tags) and _without_numbers(args):
+            if DATA_DEPENDENT & set(func.tags) and _asks_for_numbers(func, args):
                 raise DataDependentOutputException(func)
             result = run(*args, **kwargs)
         except (DataDependentOutputException, DynamicShape) as error:
@@ -251,8 +253,12 @@ class _Recorder(TorchDispatchMode):
         )
 
 
-def _without_numbers(args: Sequence[Any]) -> bool:
-    return any(leaf.is_meta for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor))
+def _asks_for_numbers(func: Any, args: Sequence[Any]) -> bool:
+    """Return whether an operator on tensors without numbers cannot do without them."""
+    tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
+    if func is torch.ops.aten.index.Tensor:  # only masks make a result of unknown size
+        return any(t.is_meta and t.dtype in (torch.bool, torch.uint8) for t in tensors[1:])
+    return any(t.is_meta for t in tensors)
 
 
 def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most: int) -> Program:

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fullconv.errors import FullconvError
-from fullconv.tracing._program import the_map
+from fullconv.tracing._program import Program, the_map
 from fullconv.tracing._subject import Subject
 
 # Sizes tried when no shape is given: multiples of most periods, small ones first, then the sizes of
-# well-known networks, then every remainder modulo 64.
-FIRST_TRIES = (64, 128, 256, 512, 1024, 96, 192, 384, 240, 224, 227, 299, *range(193, 257), 572)
+# well-known networks, then every remainder modulo 64, then large ones.
+FIRST_TRIES = (
+    64, 128, 256, 512, 1024, 96, 192, 384, 240, 224, 227, 299, *range(193, 257), 572, 2048, 4096, 8192,
+)  # fmt: skip
 
 
 # A size so many periods above one that a network takes is large enough for any remainder.
@@ -97,6 +99,8 @@ class Sizes:
             raise
         except Exception as error:  # noqa: BLE001 - any refusal of a shape, in whatever words the network has
             return error
+        if len(found) != len(shape):
+            return ValueError(f"it returns a tensor of shape {tuple(the_map(output).shape)}")
         return found if all(found) else ValueError(f"the map would have shape {found}")
 
 
@@ -114,16 +118,27 @@ def find_start(sizes: Sizes, ndim: int) -> tuple[int, ...]:
         sizes.use_fake_tensors()
     reason = "the map would be empty"
     try:
-        sizes.subject.record(FIRST_TRIES[:1] * ndim)
+        check_map(sizes.subject.record(FIRST_TRIES[:1] * ndim), ndim)
     except FullconvError:
         raise
     except Exception as error:  # noqa: BLE001 - any refusal of a shape
-        reason = _short(error)
+        reason = short(error)
     raise FullconvError(
         "`net` must take images of more than one size, got an error for each of those tried, from "
         f"{min(FIRST_TRIES)} to {max(FIRST_TRIES)} px: {reason}. Give a shape that it takes as "
         "`shape`; a classifier with Linear layers must be made fully convolutional first"
     )
+
+
+def check_map(program: Program, axes: int) -> None:
+    """Refuse a network that does not return a map with so many spatial axes."""
+    got = program.output.shape
+    if len(got) != axes + 2:
+        raise FullconvError(
+            f"`net` must return a map (batch, classes, *map) with {axes} spatial axes, got one of "
+            f"shape {got} for an image of shape {program.image.shape}: a network that gives one "
+            "answer for an image must be made fully convolutional first"
+        )
 
 
 def legal_sizes(
@@ -187,6 +202,7 @@ def _smallest(
     return high
 
 
-def _short(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0]
+def short(error: Exception) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    text = str(error).strip().split("\n")[0] or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]} …"

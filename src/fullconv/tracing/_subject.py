@@ -11,6 +11,7 @@ import copy
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -76,6 +77,16 @@ class Subject:
                 return self._hollow(_example(self._hollow, self.channels, shape))
         with _plainly(), _buffers_kept(self.net), _fake_tensors():
             return self.net(_example(self.net, self.channels, shape))
+
+    def raised_by(self, error: BaseException) -> tuple[str, str]:
+        """Return path and class of the innermost module that was running when an error was raised."""
+        names = {id(m): name for net in (self._hollow, self.net) for name, m in net.named_modules()}
+        path, module = "", self.net
+        for frame, _ in walk_tb(error.__traceback__):
+            found = frame.f_locals.get("self")
+            if id(found) in names:
+                path, module = names[id(found)], found
+        return path, type(module).__name__
 
 
 def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:

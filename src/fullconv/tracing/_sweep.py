@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from fullconv.errors import UnknownOperatorError
+from fullconv.errors import FullconvError, UnknownOperatorError
 from fullconv.tracing._program import Call, Program, Value
 from fullconv.tracing._reach import BORDER, NOTHING, Reach, of_constant, of_image
 from fullconv.tracing._rules import WHOLE, Step, find
@@ -35,6 +35,12 @@ UNIFORM = frozenset({
     aten.rand.default, aten.rand_like.default, aten.randn.default, aten.randn_like.default,
     aten.scalar_tensor.default, aten.empty_strided.default, aten.new_empty_strided.default,
 })  # fmt: skip
+
+# Of ones, as position embeddings use them, these make the coordinates of each position.
+TOTALS = frozenset({aten.cumsum.default, aten.cumprod.default})
+
+# A reach of more numbers (256 MiB) is not followed: rules take several times as much on the way.
+MOST_NUMBERS = 2**25
 
 # Views may fold axes together and take them apart again; only in between does the law not apply.
 FOLDING = frozenset({
@@ -113,7 +119,7 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
         return
     step = _step(call, state)
     placed = [value for value in call.inputs if value in state.placed]
-    if not any(value in state.reach_of for value in call.inputs):
+    if not any(value in state.reach_of for value in call.inputs) or _counts(call, state):
         state.placed |= {out for out in call.outputs if state.growth[out]}
         return
     if placed:
@@ -132,9 +138,24 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
     for out, reach in zip(
         call.outputs, [result] if isinstance(result, Reach) else result, strict=False
     ):
+        _check_memory(reach, call)
         state.reach_of[out] = reach.expanded(list(state.growth[out]), out.shape)
         _check(step, out, state, period)
         state.reach_of[out] = _settled(state.reach_of[out], out, state, size, period)
+
+
+def _check_memory(reach: Reach, call: Call) -> None:
+    if reach.parts.numel() > MOST_NUMBERS:
+        raise FullconvError(
+            f"`net` must make values of few positions, got {reach.parts.numel() // 4:,} that each may "
+            f"read other pixels, at {call.where}: following `{call.op}` there takes too much memory"
+        )
+
+
+def _counts(call: Call, state: State) -> bool:
+    """Return whether the call adds up numbers that do not depend on the image: coordinates."""
+    reached = [state.reach_of[value] for value in call.inputs if value in state.reach_of]
+    return call.op in TOTALS and all(bool((r.parts[:2] == NOTHING).all()) for r in reached)
 
 
 def _spreads_a_constant(call: Call, state: State) -> bool:
@@ -221,9 +242,19 @@ def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
         if not one.inputs and one.op not in UNIFORM:
             continue  # coordinates: what they are added to is refused, if anything
         for name in one.args.keys() - SIZES:
+            if name == "start" and _first(one) == _first(other):
+                continue
             if _numbers(one.args[name]) != _numbers(other.args[name]):
                 return one, name
     return None
+
+
+def _first(call: Call) -> int | None:
+    """Return the first position that a slice takes, however it is counted; None for other calls."""
+    if call.op is not aten.slice.Tensor:
+        return None
+    bounds = slice(call.args["start"], call.args["end"])
+    return bounds.indices(call.args["self"].shape[call.args["dim"]])[0]
 
 
 def _numbers(argument: Any) -> list[Any]:

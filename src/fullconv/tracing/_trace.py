@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import lcm
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -14,17 +14,24 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Axis, Geometry, Phase
-from fullconv.tracing._program import LOOPS, Program
+from fullconv.tracing._program import LOOPS, Call, Program, Value
 from fullconv.tracing._reach import NOTHING, Reach
 from fullconv.tracing._rules import WHOLE
-from fullconv.tracing._sizes import Sizes, find_start, legal_sizes
+from fullconv.tracing._sizes import Sizes, check_map, find_start, legal_sizes, short
 from fullconv.tracing._subject import Subject
 from fullconv.tracing._sweep import same_path, same_settings, sweep
 
 Legal = tuple[tuple[int, int] | None, ...]
 
 # By how much an image is lengthened to see the stride of every layer: a multiple of most strides.
-LENGTHENINGS = (64 * 9 * 5, 64 * 9 * 5 * 7 * 11 * 13)
+LENGTHENINGS = (2**6 * 3**2 * 5, 2**6 * 3**2 * 5 * 7 * 11 * 13, 2**12 * 3**4 * 5**3)
+# So many periods more, and what grows by fractions of a position in each has grown by whole ones;
+# at least and at most so many px.
+MANY_PERIODS = 1001
+FAR_PX = 2**17, 2**26
+NO_OPERATOR = "none"
+UNEVEN = "its size does not grow evenly"
+OTHER_PATH = "the network takes another path"
 # An image so many periods longer than the smallest is no small one: networks run as they usually do.
 USUAL_PERIODS, USUAL_PX = 32, 256
 # So many periods more, along the axes that are not followed, leave positions clear of the border.
@@ -63,15 +70,39 @@ def trace(
         >>> g.field, g.stride, g.map_shape((100, 50))
         ((4, 4), (2, 2), (49, 24))
     """
-    subject = Subject(net, channels)
-    sizes = Sizes(subject)
+    sizes = Sizes(Subject(net, channels))
     axes = len(shape) if shape else ndim or _num_axes(net)
     start = shape or find_start(sizes, axes)
     if shape and sizes.map_shape(shape) is None:
         sizes.use_fake_tensors()
         start = shape if sizes.map_shape(shape) is not None else find_start(sizes, axes)
+    try:
+        return _traced(sizes, start, shape)
+    except NotLocalError as error:
+        larger = tuple(4 * size for size in start)
+        if not error.why.startswith(OTHER_PATH) or sizes.map_shape(larger) is None:
+            raise
+        _find_another_reason(sizes, larger)
+        raise
+
+
+def _find_another_reason(sizes: Sizes, start: tuple[int, ...]) -> None:
+    """Refuse a network for what it does on a larger image, if it is not local there either.
+
+    On small images PyTorch itself takes other paths, where axes have a single position.
+    """
+    try:
+        _traced(sizes, start, None)
+    except NotLocalError as error:
+        if not error.why.startswith(OTHER_PATH):
+            raise
+
+
+def _traced(sizes: Sizes, start: tuple[int, ...], shape: tuple[int, ...] | None) -> Geometry:
+    """Return the geometry from a shape that the network takes; `shape` as for `trace`."""
+    subject, axes = sizes.subject, len(start)
     base = subject.record(start)
-    _check_map(base, axes)
+    check_map(base, axes)
     spans = tuple(_span(subject, start, axis, base) for axis in range(axes))
     legal = tuple(legal_sizes(sizes, start, axis, spans[axis].period) for axis in range(axes))
     residues = _residues(shape, start, legal, spans)
@@ -100,16 +131,6 @@ def _num_axes(net: nn.Module) -> int:
     return 2
 
 
-def _check_map(program: Program, axes: int) -> None:
-    got = program.output.shape
-    if len(got) != axes + 2:
-        raise FullconvError(
-            f"`net` must return a map (batch, classes, *map) with {axes} spatial axes, got one of "
-            f"shape {got} for an image of shape {program.image.shape}: a network that gives one "
-            "answer for an image must be made fully convolutional first"
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
     """How the network repeats along one axis.
@@ -131,23 +152,50 @@ def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) ->
     for more in LENGTHENINGS:
         try:
             longer = _recorded(subject, start, axis, more, base)
-            found = lcm(*_numerators(base, longer, more))
-            once = _recorded(subject, start, axis, found, base)
+            _check_squares(base, longer, _recorded(subject, start, axis, 2 * more, base))
+            found = _period(base, longer, more)
+            times = max(3, min(MANY_PERIODS, FAR_PX[1] // found), FAR_PX[0] // found) | 1
+            far = _recorded(subject, start, axis, times * found, base)
+            _check_even(base, longer, far, Fraction(times * found, more), axis)
+            _check_period(base, longer, more, axis)
         except NotLocalError as error:
             if error.why == LOOPS[0]:
                 raise
-            refused = refused or error  # perhaps a period that does not divide the lengthening
+            # Perhaps a period that does not divide the lengthening, or sizes that it does not take.
+            refused = max(refused or error, error, key=_weight)
             continue
-        if _grows_alike(base, once, longer, Fraction(more, found)):
-            return _Span(
-                period=found, longer=longer, field=_guessed_field(base, longer, axis, more)
+        return _Span(period=found, longer=longer, field=_guessed_field(base, longer, axis, more))
+    assert refused
+    raise refused
+
+
+def _weight(error: NotLocalError) -> int:
+    """Return how much a refusal says about all sizes of images, not only about those tried."""
+    if error.operator == NO_OPERATOR:
+        return 0
+    return next((n for n, why in ((1, UNEVEN), (2, OTHER_PATH)) if error.why.startswith(why)), 3)
+
+
+def _check_squares(base: Program, longer: Program, twice: Program) -> None:
+    """Refuse a call that makes a value which grows faster than the image."""
+    for call, one, two in zip(base.calls, longer.calls, twice.calls, strict=True):
+        sizes = [[prod(out.shape) for out in c.outputs] for c in (call, one, two)]
+        if any(c - a > 3 * (b - a) > 0 for a, b, c in zip(*sizes, strict=True)):
+            raise _refused_call(
+                call,
+                "it makes a value that grows with the square of the image: it compares every position "
+                "with every other (attention)",
+                WHOLE,
             )
-    raise refused or _refused(
-        subject.net,
-        "sizes",
-        f"the sizes of its layers do not grow evenly with axis {axis} of the image",
-        WHOLE,
-    )
+
+
+def _check_even(base: Program, longer: Program, far: Program, times: Fraction, axis: int) -> None:
+    """Refuse a call whose output does not grow evenly with the image."""
+    for call, one, other in zip(base.calls, longer.calls, far.calls, strict=True):
+        for a, b, c in zip(call.outputs, one.outputs, other.outputs, strict=True):
+            grown = zip(a.shape, b.shape, c.shape, strict=True)
+            if any(z - x != (y - x) * times for x, y, z in grown):
+                raise _refused_call(call, f"{UNEVEN} with axis {axis} of the image", WHOLE)
 
 
 def _guessed_field(base: Program, longer: Program, axis: int, more: int) -> int:
@@ -175,8 +223,16 @@ def _recorded(
     except FullconvError:
         raise
     except Exception as error:
-        raise FullconvError(
-            f"`net` must take images of more than one size, got an error for {shape} px: {error}"
+        module, module_class = subject.raised_by(error)
+        raise NotLocalError.at(
+            module=module,
+            module_class=module_class,
+            operator=NO_OPERATOR,
+            why=f"it takes an image of {_px(start)}, and none of {_px(shape)}: {short(error)}",
+            remedies=(
+                "build the network for images of any size, where it has an option for that",
+                "use images of that size only",
+            ),
         ) from error
     _check_path(base, program)
     return program
@@ -190,27 +246,44 @@ def _check_path(base: Program, program: Program) -> None:
             module=different.module,
             module_class=different.module_class,
             operator=str(different.op),
-            why=f"the network takes another path at {sizes[0]} px than at {sizes[1]} px",
+            why=f"{OTHER_PATH} at {sizes[0]} px than at {sizes[1]} px",
             remedies=(WHOLE, "let `forward` do the same whatever the size of the image"),
         )
 
 
-def _growth(one: Program, other: Program) -> list[int]:
-    """Return by how much each growing axis of each value differs between two programs."""
-    pairs = [(one.output, other.output)]
-    for a, b in zip(one.calls, other.calls, strict=True):
-        pairs += zip(a.outputs, b.outputs, strict=True)
-    return [m - n for a, b in pairs for n, m in zip(a.shape, b.shape, strict=True)]
+def _periods(base: Program, longer: Program, more: int) -> Iterator[tuple[Call | None, int]]:
+    """Yield, call by call, after how many px the grids so far repeat; at last with the output's.
+
+    Args:
+        base: The program on an image.
+        longer: The same on an image longer by `more` px.
+        more: In px; a multiple of the period.
+    """
+    pairs: list[tuple[Call | None, Sequence[Value], Sequence[Value]]] = [
+        (one, one.outputs, two.outputs) for one, two in zip(base.calls, longer.calls, strict=True)
+    ]
+    period = 1
+    for call, ones, twos in (*pairs, (None, [base.output], [longer.output])):
+        for a, b in zip(ones, twos, strict=True):
+            grown = (m - n for n, m in zip(a.shape, b.shape, strict=True))
+            period = lcm(period, *(Fraction(more, g).numerator for g in grown if g))
+        yield call, period
 
 
-def _numerators(base: Program, longer: Program, more: int) -> list[int]:
-    return [Fraction(more, grown).numerator for grown in _growth(base, longer) if grown]
+def _period(base: Program, longer: Program, more: int) -> int:
+    return list(_periods(base, longer, more))[-1][1]
 
 
-def _grows_alike(base: Program, once: Program, longer: Program, times: Fraction) -> bool:
-    return all(
-        b == a * times for a, b in zip(_growth(base, once), _growth(base, longer), strict=True)
-    )
+def _check_period(base: Program, longer: Program, more: int, axis: int) -> None:
+    """Refuse the call from which on the network repeats too late."""
+    for call, period in _periods(base, longer, more):
+        if call and period > LONGEST_PX:
+            raise _refused_call(
+                call,
+                f"from here on the network repeats only every {period} px along axis {axis}, and so "
+                "long would a window have to be",
+                WHOLE,
+            )
 
 
 def _residues(
@@ -305,13 +378,12 @@ def _check_settings(program: Program, longer: Program, where: str) -> None:
     different = same_settings(program, longer)
     if different:
         call, name = different
-        raise NotLocalError.at(
-            module=call.module,
-            module_class=call.module_class,
-            operator=str(call.op),
-            why=f"its `{name}` is computed from the size of the image {where}, so it is another one in "
+        raise _refused_call(
+            call,
+            f"its `{name}` is computed from the size of the image {where}, so it is another one in "
             "a window",
-            remedies=("let it be a constant", WHOLE),
+            "let it be a constant",
+            WHOLE,
         )
 
 
@@ -337,6 +409,20 @@ def _on_cpu() -> AbstractContextManager[Any]:
     """Make tensors on the CPU; free of cost where that is so anyway."""
     cpu = torch.device("cpu")
     return nullcontext() if torch.get_default_device() == cpu else cpu
+
+
+def _refused_call(call: Call, why: str, *remedies: str) -> NotLocalError:
+    return NotLocalError.at(
+        module=call.module,
+        module_class=call.module_class,
+        operator=str(call.op),
+        why=why,
+        remedies=remedies,
+    )
+
+
+def _px(shape: Sequence[int]) -> str:
+    return f"{' x '.join(map(str, shape))} px"
 
 
 def _refused(net: nn.Module, operator: str, why: str, *remedies: str) -> NotLocalError:
