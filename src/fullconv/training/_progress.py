@@ -52,11 +52,11 @@ class Bar(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Bring the bar up to date, at most twice a second."""
+        """Bring the bar up to date, at most twice a second, and behind the last step."""
         del batch_idx
         self._images += sum(len(images) for images, _ in batch)
         now = time.monotonic()
-        if now - self._shown < REFRESH_S:
+        if now - self._shown < REFRESH_S and not trainer.should_stop:
             return
         assert isinstance(pl_module, Segmentation)
         self._shown = now
