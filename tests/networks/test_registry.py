@@ -88,7 +88,10 @@ def test_normalisation_needs_one_pair_per_channel() -> None:
 
 
 def test_a_factory_that_needs_more_says_so() -> None:
-    with pytest.raises(BadConfigError, match=r"`torch\.nn:Linear` must take .*'in_features'"):
+    with pytest.raises(
+        BadConfigError,
+        match=r"`torch\.nn:Linear` must take what it is given, nothing, got: .*'in_features'",
+    ):
         build("torch.nn:Linear", classes=2)
 
 

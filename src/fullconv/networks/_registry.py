@@ -132,6 +132,6 @@ def _call(
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise BadConfigError(
-            f"`{name}` must take what it is given, {', '.join(arguments)}, got: {error}"
+            f"`{name}` must take what it is given, {', '.join(arguments) or 'nothing'}, got: {error}"
         ) from error
     return factory(**arguments)
