@@ -101,7 +101,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_run_without_weights_is_refused(run: Run) -> None:
     assert Run.open(run.path) == run
     run.last.unlink()
-    with pytest.raises(BadRunError, match="must hold trained weights"):
+    with pytest.raises(BadRunError, match=r"must hold trained weights, .*: remove the folder"):
         Run.open(run.path)
 
 

@@ -66,7 +66,7 @@ class Run:
         if not run.best.exists() and not run.last.exists():
             raise BadRunError(
                 f"`run` must hold trained weights, got `{path}` without {run.best.name}; "
-                f"train it first, or go on with `--resume {path}`"
+                "it ended before its first save: remove the folder, and train again"
             )
         return run
 
