@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_images_and_masks_are_paired_by_stem(save: Save, tmp_path: Path) -> None
     }
     assert dataset.split_by_name
     assert dataset.held_out == "val"
+    assert dataset.faults == ()
+
+
+def test_names_that_look_the_same_are_paired(save: Save, tmp_path: Path) -> None:
+    save(f"images/{normalize('NFD', 'Bäume')}.png", IMAGE)
+    save(f"masks/{normalize('NFC', 'Bäume')}.png", IMAGE)
+    dataset = open_dataset(tmp_path, training=False)
+    assert len(dataset.samples) == 1
     assert dataset.faults == ()
 
 

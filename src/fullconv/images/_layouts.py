@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from unicodedata import normalize
 
 from fullconv.errors import BadDataError
 from fullconv.images._class_files import csv_rows
@@ -128,11 +129,14 @@ def _match(split: str, images: Path, masks: Path) -> tuple[list[Pair], list[Faul
 
 
 def _by_key(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
-    """Return the files of a folder by path without suffix; what is no image, or is there twice."""
+    """Return the files of a folder by path without suffix; what is no image, or is there twice.
+
+    Names that look the same are the same: macOS writes ä as a and two dots, others as one letter.
+    """
     found: dict[str, Path] = {}
     faults: list[Fault] = []
     for path in visible_files(folder, recursive=True) if folder.is_dir() else []:
-        key = path.relative_to(folder).with_suffix("").as_posix()
+        key = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if path.suffix.lower() not in SUFFIXES:
             rule = f"is not an image: its suffix is none of {' '.join(SUFFIXES)}"
             faults.append(Fault(path=path, rule=rule))
