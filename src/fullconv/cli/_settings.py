@@ -1,10 +1,13 @@
 """Flags from a dataclass of settings: names, types and help stand in one place."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import MISSING, Field, field, fields, make_dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+
+TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def flags_of(settings: type, *, leave_out: Collection[str] = ()) -> type:
@@ -31,13 +34,26 @@ def given(flags: Any) -> dict[str, Any]:
     """Return the flags that were given; none for None, which stands for no flag at all."""
     if flags is None:
         return {}
-    return {f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None}
+    values = {f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None}
+    return {name: _read(v) if isinstance(v, dict) else v for name, v in values.items()}
+
+
+def _read(table: dict[str, str]) -> dict[str, int | float | bool | str]:
+    """Return the numbers, truths and names that the texts of a table stand for."""
+    return {key: _value(text) for key, text in table.items()}
+
+
+def _value(text: str) -> int | float | bool | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return TRUTHS.get(text.lower(), text)
 
 
 def _flag(setting: Field[Any]) -> Any:
     """Return the type of a flag; the default of the setting is shown, if it has one to show."""
     is_table = setting.default_factory is not MISSING
-    kind = dict[str, bool | int | float | str] if is_table else setting.type
+    kind = dict[str, str] if is_table else setting.type
     default = None if is_table or setting.default is MISSING else setting.default
 
     def show(_: Any) -> str:
