@@ -85,7 +85,7 @@ def test_the_version_is_that_of_the_package(fullconv: Any) -> None:
         (["fit"], 'Unknown command "fit"'),
         (["train", "data", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "data", "--epochs", "three"], 'unable to convert "three" into int'),
-        (["train", "data", "--sampling", "patchwise"], 'Choose from: "whole"'),
+        (["train", "data", "--context", "patch"], 'Choose from: "image", "crop"'),
         (["predict", "run"], "IMAGES requires an argument"),
         (["predict", "run", "a.png"], "--out requires an argument"),
         (["evaluate", "run"], "DATA requires an argument"),

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from fullconv.errors import BadDataError
+from fullconv.geometry import Box
 from fullconv.images import Dataset, Sample, open_dataset, survey
 from fullconv.training import ImageData
 from fullconv.training import _augment as augment_file
 from fullconv.training import _data as data_file
 from fullconv.training._augment import Augment, mirror_axes
-from fullconv.training._data import Images, Key, Order, spread, stack_by_size
+from fullconv.training._data import Cuts, Images, Key, Order, spread, stack_by_size
 
 
 def keys(order: Order, epoch: int) -> list[list[int]]:
@@ -118,7 +119,7 @@ def test_image_and_mask_stay_together_when_flipped(monkeypatch: pytest.MonkeyPat
     image, mask = pair()
     seen: set[int] = set()
     for epoch in range(16):
-        new, labels = augment(largest=None)(image, mask, epoch=epoch, index=1)
+        new, labels = augment(largest=None)(image, mask, epoch=epoch, place=(1,))
         for channel in new:
             ranks = torch.unique(channel, return_inverse=True)[1]
             assert torch.equal(ranks, torch.unique(labels, return_inverse=True)[1])
@@ -131,7 +132,7 @@ def test_only_allowed_axes_are_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = pair()
     for axes, corners in (((), {(0, 0)}), ((1,), {(0, 0), (0, -1)}), ((0,), {(0, 0), (-1, 0)})):
         firsts = {
-            int(augment(flips=axes)(image, mask, epoch=epoch, index=1)[1][0, 0])
+            int(augment(flips=axes)(image, mask, epoch=epoch, place=(1,))[1][0, 0])
             for epoch in range(16)
         }
         assert firsts == {int(mask[corner]) for corner in corners}
@@ -148,7 +149,7 @@ def test_image_and_mask_stay_together_when_turned(monkeypatch: pytest.MonkeyPatc
     moved = 0
     for epoch in range(8):
         new, labels = augment(largest=None, mean=(0.0,), std=(1.0,), flips=())(
-            image, mask, epoch=epoch, index=0
+            image, mask, epoch=epoch, place=(0,)
         )
         assert set(labels.unique().tolist()) <= {0, 1, 255}
         sure = (new[0] > 199) | (new[0] < 51)
@@ -183,11 +184,11 @@ def test_an_axis_with_a_direction_is_not_flipped(mask: np.ndarray, axes: tuple[i
 
 def test_augmentation_depends_on_seed_epoch_and_image_alone() -> None:
     image, mask = pair()
-    first = augment()(image, mask, epoch=2, index=4)[0]
+    first = augment()(image, mask, epoch=2, place=(4,))[0]
     torch.manual_seed(99)
-    assert torch.equal(first, augment()(image, mask, epoch=2, index=4)[0])
+    assert torch.equal(first, augment()(image, mask, epoch=2, place=(4,))[0])
     for seed, epoch, index in ((4, 2, 4), (3, 1, 4), (3, 2, 5)):
-        other = augment(seed=seed)(image, mask, epoch=epoch, index=index)[0]
+        other = augment(seed=seed)(image, mask, epoch=epoch, place=(index,))[0]
         assert not torch.equal(first, other)
 
 
@@ -196,7 +197,7 @@ def test_values_stay_in_the_range_of_their_type(largest: float) -> None:
     image = torch.tensor([0.0, largest]).view(1, 1, 2).expand(2, 3, 2).clone()
     for epoch in range(20):
         new, _ = augment(largest=largest, std=(largest, largest))(
-            image, torch.zeros(3, 2), epoch=epoch, index=0
+            image, torch.zeros(3, 2), epoch=epoch, place=(0,)
         )
         assert new.min() >= 0
         assert new.max() <= largest
@@ -221,3 +222,32 @@ def test_without_validation_images_there_is_no_validation_loader(scenes: Path) -
     data.setup("fit")
     assert data.val_dataloader() == []
     assert data.validation == ()
+
+
+def test_cuts_are_as_many_px_as_the_images_and_the_same_for_a_seed() -> None:
+    shapes = [(40, 60), (100, 80), (16, 200)]
+    cuts = Cuts(shapes, count=3, size=20, seed=1)
+    steps = list(cuts)
+    assert len(steps) == len(cuts) == -(-(40 * 60 + 100 * 80 + 16 * 200) // (3 * 400))
+    keys = [key for step in steps for key in step]
+    assert {key.index for key in keys} == {0, 1}  # the third is too low
+    for key in keys:
+        assert key.box is not None
+        assert key.box.shape == (20, 20)
+        assert Box.whole(shapes[key.index]).contains(key.box)
+    assert list(Cuts(shapes, count=3, size=20, seed=1)) == steps
+    cuts.set_epoch(1)
+    assert list(cuts) != steps
+    cuts.start_after(len(cuts) + 4)
+    assert next(iter(cuts)) == list(Cuts(shapes, count=3, size=20, seed=1, epoch=1))[4]
+
+
+def test_a_cut_is_that_part_of_its_image_and_mask(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    facts = survey(dataset)
+    images = Images(dataset.splits["train"], facts.classes, cached=True)
+    box = Box(start=(3, 5), stop=(19, 21))
+    image, mask = images[Key(1, 0, box)]
+    whole, labels = images[Key(1)]
+    assert torch.equal(image, whole[:, 3:19, 5:21])
+    assert torch.equal(mask, labels[3:19, 5:21])

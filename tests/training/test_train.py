@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from fullconv.errors import BadConfigError, BadDataError, BadOutputError, BadRunError
 from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, _callbacks, _module, _train, train
+from fullconv.training import TrainConfig, _callbacks, _step, _train, train
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -46,7 +46,7 @@ def press_ctrl_c_at(
     step: int, monkeypatch: pytest.MonkeyPatch, number: signal.Signals = signal.SIGINT
 ) -> None:
     """Send the signal in the middle of a step, once."""
-    plain = _module.step_loss
+    plain = _step.step_loss
     steps: list[int] = []
 
     def interrupted(*args: Any) -> torch.Tensor:
@@ -55,7 +55,7 @@ def press_ctrl_c_at(
             signal.raise_signal(number)
         return plain(*args)
 
-    monkeypatch.setattr(_module, "step_loss", interrupted)
+    monkeypatch.setattr(_step, "step_loss", interrupted)
 
 
 @pytest.fixture(scope="module")

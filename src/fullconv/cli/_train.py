@@ -23,7 +23,7 @@ def train(
     config: Path | None = None,
     resume: Path | None = None,
 ) -> int:
-    """Train a network on whole images, evaluate it on those held out, and write a report.
+    """Train a network on images of any size, evaluate it on those held out, and write a report.
 
     Ctrl-C ends the training cleanly; the run so far can be used, and resumed.
 

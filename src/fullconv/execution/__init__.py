@@ -1,5 +1,6 @@
 """Windows through the network, under a memory budget: forward, and exact losses with their gradient."""
 
+from fullconv.execution._cost import multiplications
 from fullconv.execution._memory import available_bytes, forward_bytes, parse_memory
 from fullconv.execution._pixels import like_weights, read
 from fullconv.execution._step_loss import StepLoss
@@ -13,6 +14,7 @@ __all__ = [
     "available_bytes",
     "forward_bytes",
     "like_weights",
+    "multiplications",
     "parse_memory",
     "read",
     "run_window",

@@ -26,7 +26,7 @@ ALIKE = 0.3  # halves of masks whose class shares differ by less may change plac
 class Augment:
     """Random flips, rotation and scaling, gain and offset.
 
-    What is drawn depends on seed, epoch and image alone, not on the process that draws it.
+    What is drawn depends on seed, epoch and place (image, corner) alone, not on the process that draws it.
 
     Attributes:
         seed: Seed of the run.
@@ -43,10 +43,10 @@ class Augment:
     flips: tuple[int, ...] = (0, 1)
 
     def __call__(
-        self, image: Tensor, mask: Tensor, *, epoch: int, index: int
+        self, image: Tensor, mask: Tensor, *, epoch: int, place: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
         """Return the image ``(C, H, W)`` and its mask ``(H, W)``, changed in the same way."""
-        draw = np.random.default_rng((self.seed, epoch, index))
+        draw = np.random.default_rng((self.seed, epoch, *place))
         flipped = [axis for axis in self.flips if draw.random() < 0.5]
         if flipped:
             image = image.flip([axis + 1 for axis in flipped])

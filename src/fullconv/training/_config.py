@@ -1,5 +1,6 @@
 """What a training run is told: one frozen value, the same keys on the command line and in YAML."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -15,15 +16,24 @@ Precision = Literal["32", "bf16"]
 LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
-Sampling = Literal["whole"]
+Context = Literal["image", "crop"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "loss": get_args(LossName),
     "optimizer": get_args(OptimizerName),
     "class_weights": get_args(ClassWeights),
-    "sampling": get_args(Sampling),
+    "context": get_args(Context),
 }
+
+_WAYS = (
+    "whole", "sampled:0.25", "sampled-coarse:0.25", "patchwise:64", "patchwise:64x128",
+    "balanced:4096", "balanced-unbiased:4096", "hard:0.25",
+)  # fmt: skip
+_SAMPLING = re.compile(
+    r"whole|(sampled|sampled-coarse|hard):\d*\.?\d+|(balanced|balanced-unbiased):\d+"
+    r"|patchwise:\d+(x\d+)?"
+)
 
 # What may change when a run goes on: the data's path and the budget, and what leaves no trace.
 _FREE = ("data", "out", "epochs", "minutes", "workers", "memory")
@@ -56,9 +66,13 @@ class TrainConfig:
         loss: ``cross-entropy`` (mean over the step's valid units), ``cross-entropy-sum`` (their
             sum, as in the paper), ``dice`` or ``focal``.
         optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
-        sampling: Which units count in a step: ``whole`` images.
-        memory: What predicting the held-out images may add, such as ``2 GiB``. The command line
-            refuses it: there it is for the whole process, and whole-image steps cannot be cut yet.
+        sampling: Which units count in a step: ``whole`` images; ``sampled:0.25`` of their units, of
+            more images; ``patchwise:64`` units, or ``patchwise:64x128`` sub-images, from anywhere;
+            ``balanced:4096`` units, the same of each class; ``hard:0.25``, those with the largest loss.
+        context: What sub-images see: ``image``, all that is around them in their image; or ``crop``,
+            nothing: they are cut out first, which is cheaper where the field is large.
+        memory: What the whole process may take, such as ``8 GiB``; steps are then cut into windows
+            where they must be.
     """
 
     data: Path
@@ -77,7 +91,8 @@ class TrainConfig:
     augment: bool = True
     loss: LossName = "cross-entropy"
     optimizer: OptimizerName = "adamw"
-    sampling: Sampling = "whole"
+    sampling: str = "whole"
+    context: Context = "image"
     memory: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +109,7 @@ class TrainConfig:
             )
         self._check_choices()
         self._check_ranges()
+        self._check_sampling()
 
     def _check_choices(self) -> None:
         for key, choices in _CHOICES.items():
@@ -105,6 +121,23 @@ class TrainConfig:
                     f"nearest is {near[0]!r}"
                 )
             object.__setattr__(self, key, value)
+
+    def _check_sampling(self) -> None:
+        if not _SAMPLING.fullmatch(self.sampling):
+            raise BadConfigError(
+                f"`sampling` must be one of {', '.join(_WAYS)} (numbers of your own), got "
+                f"{self.sampling!r}"
+            )
+        if self.context == "crop" and not re.fullmatch(r"patchwise:\d+x\d+", self.sampling):
+            raise BadConfigError(
+                "`context` can be crop for sub-images alone, got `sampling` = "
+                f"{self.sampling!r}; nearest is patchwise:4x256"
+            )
+        if self.loss == "dice" and self.sampling != "whole" and self.context != "crop":
+            raise BadConfigError(
+                f"`loss` must be a sum over units for `sampling` = {self.sampling!r}, got 'dice', "
+                "which looks at whole images; take cross-entropy or focal, or sampling whole"
+            )
 
     def _check_ranges(self) -> None:
         for key, least in {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}.items():

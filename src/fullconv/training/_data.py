@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, prod
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from fullconv.errors import BadDataError
+from fullconv.geometry import Box
 from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
+from fullconv.sampling import Patchwise, generator
 from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._step import Group
 
@@ -28,10 +31,11 @@ VALIDATION_IMAGES = 64  # looked at in each validation while training; the final
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An image of a split, and the epoch that it is drawn in (for augmentation)."""
+    """An image of a split, the epoch that it is drawn in (for augmentation), and what to cut out."""
 
     index: int
     epoch: int = 0
+    box: Box | None = None
 
 
 class ImageData(pl.LightningDataModule):
@@ -43,7 +47,11 @@ class ImageData(pl.LightningDataModule):
     Args:
         dataset: The images and their masks.
         survey: What `fullconv.images.survey` found in them.
-        batch: Images per step.
+        batch: Images per step; sub-images, if they are cut.
+        cut: Side in px of the sub-images that are cut out of the training images, anywhere; None for
+            whole images.
+        memory: Bytes that the process may take, of which a quarter at most goes to cached images; None
+            for what is free.
         seed: Seed of order and augmentation.
         workers: Processes that read and augment; None for none if the images fit into memory and
             training runs on the CPU, otherwise as many as there are cores, at most 8.
@@ -56,6 +64,8 @@ class ImageData(pl.LightningDataModule):
         survey: Survey,
         *,
         batch: int = 1,
+        cut: int | None = None,
+        memory: int | None = None,
         seed: int = 0,
         workers: int | None = None,
         augment: bool = True,
@@ -67,7 +77,14 @@ class ImageData(pl.LightningDataModule):
         self.seed = seed
         self.workers = workers
         self.augment = augment
-        self._order = Order(len(dataset.splits["train"]), batch=batch, seed=seed)
+        self.memory = memory
+        shapes = [survey.shapes[sample.name] for sample in dataset.splits["train"]]
+        self._order: Order | Cuts = (
+            Cuts(shapes, count=batch, size=cut, seed=seed)
+            if cut
+            else Order(len(shapes), batch=batch, seed=seed)
+        )
+        self.step_px = batch * (cut**2 if cut else sum(map(prod, shapes)) / len(shapes))
         self._train: Images | None = None
         self._val: Images | None = None
 
@@ -87,7 +104,7 @@ class ImageData(pl.LightningDataModule):
         if self._train is not None:
             return
         train, val = self.dataset.splits["train"], self.validation
-        fits = self._bytes([*train, *val]) <= CACHE_SHARE * psutil.virtual_memory().available
+        fits = self.cached_bytes > 0
         change = _augment(train, self.survey, self.seed) if self.augment else None
         self._train = Images(train, self.survey.classes, augment=change, cached=fits)
         self._val = Images(val, self.survey.classes, cached=fits)
@@ -137,10 +154,15 @@ class ImageData(pl.LightningDataModule):
         trainer = self.trainer
         return trainer is not None and trainer.strategy.root_device.type == "cuda"
 
-    def _bytes(self, samples: Sequence[Sample]) -> int:
-        """Return the size of the decoded images and masks (two bytes per unit at most)."""
+    @cached_property
+    def cached_bytes(self) -> int:
+        """Bytes of the images and masks that are kept in memory; 0 where they don't fit."""
+        # A mask has two bytes per unit at most.
         itemsize = np.dtype(self.survey.dtype).itemsize * self.survey.channels + 2
-        return sum(prod(self.survey.shapes[s.name]) * itemsize for s in samples)
+        samples = [*self.dataset.splits["train"], *self.validation]
+        size = sum(prod(self.survey.shapes[s.name]) * itemsize for s in samples)
+        limit = psutil.virtual_memory().available if self.memory is None else self.memory
+        return size if size <= CACHE_SHARE * limit else 0
 
 
 class Images(TorchDataset[tuple[Tensor, Tensor]]):
@@ -168,12 +190,17 @@ class Images(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """Return the image ``(C, H, W)`` as float32 and its mask ``(H, W)``."""
-        pair = self._pairs[key.index] if self.cached else self._read(self.samples[key.index])
-        image = torch.from_numpy(pair[0].astype(np.float32))
-        mask = torch.from_numpy(pair[1].astype(np.int64))
+        pixels, labels = (
+            self._pairs[key.index] if self.cached else self._read(self.samples[key.index])
+        )
+        if key.box is not None:
+            pixels, labels = pixels[(slice(None), *key.box.slices)], labels[key.box.slices]
+        image = torch.from_numpy(pixels.astype(np.float32))
+        mask = torch.from_numpy(labels.astype(np.int64))
         if self.augment is None:
             return image, mask
-        return self.augment(image, mask, epoch=key.epoch, index=key.index)
+        place = (key.index, *key.box.start) if key.box else (key.index,)
+        return self.augment(image, mask, epoch=key.epoch, place=place)
 
     def _read(self, sample: Sample) -> tuple[NDArray[Any], NDArray[Any]]:
         if sample.mask is None:
@@ -212,6 +239,54 @@ class Order(Sampler[list[Key]]):
         keys = [Key(int(index), self.epoch) for index in order]
         for start in range(skip * self.batch, self.size, self.batch):
             yield keys[start : start + self.batch]
+
+
+class Cuts(Sampler[list[Key]]):
+    """The steps of an epoch: sub-images from anywhere, as many px as the images have.
+
+    Args:
+        shapes: Of the images, in px.
+        count: Sub-images per step.
+        size: Their side, in px.
+        seed: Seed of the run.
+        epoch: The epoch to begin with.
+
+    Raises:
+        FullconvError: If no image is as large as the sub-images.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        *,
+        count: int,
+        size: int,
+        seed: int,
+        epoch: int = 0,
+    ) -> None:
+        self.shapes, self.seed, self.epoch = shapes, seed, epoch
+        self.sampler = self  # where the trainer looks for `set_epoch`
+        self._draw = Patchwise(count, size).draw
+        self._draw(shapes, generator(seed))  # refuses what does not fit
+        self._steps = ceil(sum(map(prod, shapes)) / (count * size**2))
+        self._skip = 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other sub-images for this epoch."""
+        self.epoch = epoch
+
+    def start_after(self, step: int) -> None:
+        """Begin at the epoch of this step, behind what it has seen."""
+        self.epoch, self._skip = divmod(step, len(self))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        skip, self._skip = self._skip, 0
+        for step in range(skip, len(self)):
+            drawn = self._draw(self.shapes, generator(self.seed, self.epoch, step))
+            yield [Key(i, self.epoch, box) for i, boxes in enumerate(drawn) for box in boxes]
 
 
 def stack_by_size(items: Sequence[tuple[Tensor, Tensor]]) -> list[Group]:

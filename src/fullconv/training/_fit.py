@@ -3,7 +3,7 @@
 import errno
 import logging
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from math import ceil, prod
 
@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from fullconv.errors import BadOutputError
-from fullconv.images import Sample
 from fullconv.runs import Run, save_weights
 from fullconv.training._callbacks import Best, Checkpoint, Ending, Rows
 from fullconv.training._config import TrainConfig
@@ -85,13 +84,8 @@ def fit(
 
 def validation_interval(data: ImageData) -> int:
     """Return the number of steps between validations that keeps them to a tenth of the time."""
-    train = data.dataset.splits["train"]
-    step_px = _px(data, train) / len(train) * data.batch
-    return max(1, ceil(_px(data, data.validation) * FORWARD_SHARE / VALIDATION_SHARE / step_px))
-
-
-def _px(data: ImageData, samples: Sequence[Sample]) -> int:
-    return sum(prod(data.survey.shapes[sample.name]) for sample in samples)
+    held_out_px = sum(prod(data.survey.shapes[sample.name]) for sample in data.validation)
+    return max(1, ceil(held_out_px * FORWARD_SHARE / VALIDATION_SHARE / data.step_px))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Shapes: ``N`` images, ``K`` classes, ``H`` and ``W`` px.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,21 @@ class Criterion(Protocol):
 
     def weight(self, targets: Tensor) -> Tensor:
         """Return what these targets add to the divisor of the step."""
+        ...
+
+
+@runtime_checkable
+class UnitCriterion(Criterion, Protocol):
+    """A loss that is a sum over units."""
+
+    ignore: int
+
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each unit, of logits ``(n, K)`` and targets ``(n,)``."""
+        ...
+
+    def weights_of(self, targets: Tensor) -> Tensor:
+        """Return what each of these targets adds to the divisor, in their shape; 0 if ignored."""
         ...
 
 
@@ -53,6 +68,18 @@ class CrossEntropy(nn.Module):
             return torch.zeros((), device=targets.device)
         return _summed_weights(targets, self.weights, self.ignore)
 
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross entropy of each unit; 0 for those ignored."""
+        return F.cross_entropy(
+            logits, targets, self.weights, ignore_index=self.ignore, reduction="none"
+        )
+
+    def weights_of(self, targets: Tensor) -> Tensor:
+        """Return the class weight of each unit, 0 for those ignored; 0 for the sum."""
+        if not self.mean:
+            return torch.zeros(targets.shape, device=targets.device)
+        return _weights_of(targets, self.weights, self.ignore)
+
 
 class Focal(nn.Module):
     """Focal loss (Lin et al., 2017), exponent 2, by kornia: mean over the step's valid units."""
@@ -75,6 +102,19 @@ class Focal(nn.Module):
     def weight(self, targets: Tensor) -> Tensor:
         """Return the summed class weights of the valid units."""
         return _summed_weights(targets, self.weights, self.ignore)
+
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the focal loss of each unit; 0 for those ignored."""
+        from kornia.losses import focal_loss
+
+        losses = focal_loss(
+            logits, targets, None, reduction="none", weight=self.weights, ignore_index=self.ignore
+        )
+        return losses.sum(1)
+
+    def weights_of(self, targets: Tensor) -> Tensor:
+        """Return the class weight of each unit, 0 for those ignored."""
+        return _weights_of(targets, self.weights, self.ignore)
 
 
 class Dice(nn.Module):
@@ -143,6 +183,13 @@ def class_weights(name: ClassWeights, counts: Sequence[int]) -> list[float] | No
 
 def _tensor(weights: Sequence[float] | None) -> Tensor | None:
     return None if weights is None else torch.tensor(weights, dtype=torch.float32)
+
+
+def _weights_of(targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
+    valid = targets != ignore
+    if weights is None:
+        return valid.float()
+    return torch.where(valid, weights[torch.where(valid, targets, 0)], 0)
 
 
 def _summed_weights(targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
+from fullconv.sampling import Sampler
 from fullconv.scoring import Confusion, score
 from fullconv.training._config import OptimizerName
 from fullconv.training._losses import Criterion, CrossEntropy
 from fullconv.training._schedule import SCHEDULES, default_lr, optimizer
-from fullconv.training._step import Group, logits_of, step_loss
+from fullconv.training._step import Group, Step
 
 
 class Segmentation(pl.LightningModule):
@@ -33,6 +34,9 @@ class Segmentation(pl.LightningModule):
         lr: Largest learning rate; None for the one that goes with the optimiser.
         budget_s: Seconds that training may take; the learning rate then follows the clock. None to
             follow the trainer's steps.
+        sampler: Which units of a step's images count; None for all.
+        seed: Seed of the sampler.
+        memory: Bytes that a step may add: it is cut into windows where it must be. None for no limit.
     """
 
     def __init__(
@@ -45,6 +49,9 @@ class Segmentation(pl.LightningModule):
         optimizer: OptimizerName = "adamw",
         lr: float | None = None,
         budget_s: float | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        memory: int | None = None,
     ) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing overload)
@@ -53,6 +60,7 @@ class Segmentation(pl.LightningModule):
         summed = isinstance(self.criterion, CrossEntropy) and not self.criterion.mean
         self.lr = lr or default_lr(optimizer, summed=summed)
         self.budget_s = budget_s
+        self._step = Step(self.net, self.criterion, sampler=sampler, seed=seed, memory=memory)
         self.confusion = Confusion(classes, ignore=ignore)
         self.val_total = SumMetric()
         self.val_weight = SumMetric()
@@ -67,7 +75,9 @@ class Segmentation(pl.LightningModule):
     def training_step(self, batch: Sequence[Group], batch_idx: int) -> Tensor:
         """Return the loss over the step's valid units."""
         del batch_idx
-        loss = step_loss(self.net, self.criterion, batch)
+        trainer = self.trainer
+        place = trainer.current_epoch, trainer.global_step, trainer.global_rank
+        loss = self._step(batch, place)
         self.log("loss", loss, batch_size=1)
         return loss
 
@@ -75,7 +85,7 @@ class Segmentation(pl.LightningModule):
         """Count the units of a group of images."""
         del batch_idx
         for images, targets in batch:
-            logits = logits_of(self.net, images, targets)
+            logits = self._step.logits(images, targets)
             self.confusion.update(logits.argmax(1), targets)
             self.val_total.update(self.criterion.total(logits, targets.long()))
             self.val_weight.update(self.criterion.weight(targets))

@@ -38,14 +38,7 @@ def resolve(
             "`data` must be a folder with images and masks, got none; say `fullconv train DATA`"
         )
     values["out"] = _out(values, flags, resume)
-    settings = TrainConfig.from_dict(values)
-    if settings.memory is not None:
-        raise BadConfigError(
-            "`memory` must be left out for training on whole images, got "
-            f"{settings.memory!r}: a step holds every layer of its images and cannot be cut yet. "
-            "Less width or `--batch 1` take less; `predict` and `evaluate` keep to `--memory`"
-        )
-    return settings
+    return TrainConfig.from_dict(values)
 
 
 def _out(values: Mapping[str, Any], flags: Mapping[str, Any], resume: Path | None) -> Any:

@@ -72,7 +72,7 @@ def score_run(
         )
     name, samples = _chosen(dataset, split)
     net = run.network().to(best_device())
-    held = _held_bytes(samples, facts)
+    held = held_bytes(samples, facts)
     budget = None if limit is None else left_for_windows(limit, net, held_bytes=held)
     with counting(console, "evaluating") as progress:
         found = evaluate(net, samples, run.classes(), memory=budget, progress=progress)
@@ -107,7 +107,7 @@ def _chosen(dataset: Dataset, split: str | None) -> tuple[str, Sequence[Sample]]
     return name, dataset.splits[name]
 
 
-def _held_bytes(samples: Sequence[Sample], facts: Survey) -> int:
+def held_bytes(samples: Sequence[Sample], facts: Survey) -> int:
     """Return what the largest image takes besides the windows: itself, labels and mask."""
     itemsize = np.dtype(facts.dtype).itemsize
     per_px = facts.channels * itemsize + SCORING_BYTES_PER_PX

@@ -1,4 +1,4 @@
-"""The loss of a step over images of different sizes, one after another."""
+"""The loss of a step: over all units of its images, or those that a sampler chooses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.training._losses import Criterion
+from fullconv.execution import StepLoss, Streamed
+from fullconv.sampling import Hard, Sampler, generator
+from fullconv.training._losses import Criterion, UnitCriterion
 
 # Images of one size (N, C, H, W) with their targets (N, H, W).
 Group = tuple[Tensor, Tensor]
@@ -40,6 +42,96 @@ def step_loss(net: nn.Module, criterion: Criterion, groups: Sequence[Group]) -> 
             total += grad
         loss += share.detach()
     return _Handed.apply(loss, sums, *parameters)  # pyright: ignore[reportReturnType] (untyped)
+
+
+class Step:
+    """The loss of steps of one regime.
+
+    Args:
+        net: The network.
+        criterion: The loss.
+        sampler: Which units count; None for all.
+        seed: Seed of the sampler.
+        memory: Bytes that a step may add; None for no limit.
+
+    Raises:
+        BadConfigError: If units are chosen for a loss that is not a sum over units.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        criterion: Criterion,
+        *,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        memory: int | None = None,
+    ) -> None:
+        self.net, self.criterion = net, criterion
+        self.sampler, self.seed, self.memory = sampler, seed, memory
+        self._units: StepLoss | None = None
+        if isinstance(criterion, UnitCriterion):
+            self._units = StepLoss(net, _Each(criterion), memory, reduction="sum")
+        elif sampler is not None:
+            raise BadConfigError(
+                f"`criterion` must be a sum over units to choose among them, got {criterion!r}"
+            )
+        self._streamed = net if memory is None else Streamed(net, memory)
+
+    def __call__(self, groups: Sequence[Group], place: tuple[int, ...] = ()) -> Tensor:
+        """Return the loss of a step; its ``backward`` gives the exact gradient.
+
+        Args:
+            groups: The images of the step, stacked by size.
+            place: Epoch, step and so on: what the random numbers of the sampler belong to.
+        """
+        if self._units is None or (self.sampler is None and self.memory is None):
+            return step_loss(self._streamed, self.criterion, groups)
+        images = [image for stack, _ in groups for image in stack]
+        targets = [target.long() for _, stack in groups for target in stack]
+        units = self._chosen(images, targets, place)
+        return self._units(images, targets, units) / self._weight(targets, units)
+
+    def logits(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the logits of a stack of images, within the memory."""
+        return logits_of(self._streamed, images, targets)
+
+    def _chosen(
+        self, images: Sequence[Tensor], targets: Sequence[Tensor], place: tuple[int, ...]
+    ) -> Any:
+        if self.sampler is None:
+            return None
+        if isinstance(self.sampler, Hard):
+            assert self._units is not None
+            return self.sampler.hardest(targets, self._units.losses(images, targets))
+        return self.sampler(targets, generator(self.seed, *place))
+
+    def _weight(self, targets: Sequence[Tensor], units: Any) -> Tensor:
+        """Return what the chosen units add to the divisor of the step."""
+        criterion = self.criterion
+        assert isinstance(criterion, UnitCriterion)
+        total = torch.zeros((), device=targets[0].device)
+        every: Sequence[Any] = units or [None] * len(targets)
+        for target, chosen in zip(targets, every, strict=True):
+            weights = criterion.weights_of(target)
+            if isinstance(chosen, Tensor):
+                total += (weights * chosen).sum()
+            elif chosen is None:
+                total += weights.sum()
+            else:
+                total += sum((weights[box.slices].sum() for box in chosen), total * 0)
+        return torch.where(total > 0, total, 1)
+
+
+class _Each(nn.Module):
+    """A criterion as a function of single units, for `StepLoss`."""
+
+    def __init__(self, criterion: UnitCriterion) -> None:
+        super().__init__()
+        self.criterion, self.ignore_index = criterion, criterion.ignore
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.criterion.each(logits, targets)
 
 
 def _total(net: nn.Module, criterion: Criterion, group: Group) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from fullconv.errors import BadConfigError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
-from fullconv.prediction import best_device
+from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import (
     Recipe,
     Run,
@@ -25,6 +26,7 @@ from fullconv.runs import (
     write_json,
     write_text,
 )
+from fullconv.tracing import trace
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
@@ -33,6 +35,8 @@ from fullconv.training._fit import fit
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._record import note_end, note_start
+from fullconv.training._regime import Regime, regime
+from fullconv.training._score_run import held_bytes
 
 
 def train(
@@ -66,15 +70,13 @@ def train(
     seed_everything(config.seed, verbose=False)
     recipe = _recipe(config, facts)
     with _no_empty_folder(run):
-        module = _module(config, recipe, facts)
-    data = ImageData(
-        dataset,
-        facts,
-        batch=config.batch,
-        seed=config.seed,
-        workers=config.workers,
-        augment=config.augment,
-    )
+        net = recipe.build()
+        _check_network(net, recipe)
+        chosen = _regime(config, recipe, net)
+        limit = None if config.memory is None else process_memory(config.memory)
+        data = _data(config, dataset, facts, chosen, limit)
+        memory = None if limit is None else _left_for_steps(limit, net, data)
+        module = _module(config, net, facts, chosen, memory)
     if resume:
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
@@ -86,7 +88,7 @@ def train(
     interrupted = fit(config, run, module, data, console=console, resume=resume is not None)
     note_end(run, module, interrupted=interrupted)
     if not interrupted:
-        _evaluate(run, dataset, memory=config.memory, console=console)
+        _evaluate(run, dataset, facts, limit=limit, console=console)
     return run
 
 
@@ -123,18 +125,60 @@ def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
     )
 
 
-def _module(config: TrainConfig, recipe: Recipe, facts: Survey) -> Segmentation:
+def _regime(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime:
+    """Return what steps are made of; a coarse cell is as large as one of the deepest layer's."""
+    cell = 1
+    if config.sampling.startswith("sampled-coarse"):
+        cell = trace(net.eval(), recipe.channels).axes[0].units
+        net.train()
+    crops = config.context == "crop"
+    ignore = recipe.table.ignore
+    return regime(config.sampling, batch=config.batch, crops=crops, ignore=ignore, cell=cell)
+
+
+def _data(
+    config: TrainConfig, dataset: Dataset, facts: Survey, chosen: Regime, limit: int | None
+) -> ImageData:
+    return ImageData(
+        dataset,
+        facts,
+        batch=chosen.images,
+        cut=chosen.cut,
+        memory=limit,
+        seed=config.seed,
+        workers=config.workers,
+        augment=config.augment,
+    )
+
+
+def _left_for_steps(limit: int, net: nn.Module, data: ImageData) -> int:
+    """Return the bytes that a step may add in a process with that limit.
+
+    Gradients and the optimiser's state take three times the weights; images are held where they are
+    cached, and two of the largest as they are read and put together.
+    """
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    largest = max(prod(shape) for shape in data.survey.shapes.values())
+    held = data.cached_bytes + 2 * largest * (4 * data.survey.channels + 8) + 3 * weights
+    return left_for_windows(limit, net, held_bytes=held)
+
+
+def _module(
+    config: TrainConfig, net: nn.Module, facts: Survey, chosen: Regime, memory: int | None
+) -> Segmentation:
     weights = class_weights(config.class_weights, facts.counts["train"])
-    net = recipe.build()
-    _check_network(net, recipe)
+    ignore = facts.classes.ignore
     return Segmentation(
         net,
-        recipe.table.num_classes,
-        criterion(config.loss, weights=weights, ignore=recipe.table.ignore),
-        ignore=recipe.table.ignore,
+        facts.classes.num_classes,
+        criterion(config.loss, weights=weights, ignore=ignore),
+        ignore=ignore,
         optimizer=config.optimizer,
         lr=config.lr,
         budget_s=config.minutes * 60 if config.minutes else None,
+        sampler=chosen.sampler,
+        seed=config.seed,
+        memory=memory,
     )
 
 
@@ -176,22 +220,27 @@ def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) 
         drop_rows_after(path, state["global_step"])
 
 
-def _evaluate(run: Run, dataset: Dataset, *, memory: str | None, console: Console) -> None:
+def _evaluate(
+    run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
+) -> None:
     """Score the best weights on the held-out images, and keep the predictions."""
     split = dataset.held_out
     if split not in dataset.splits:
         return
     classes = run.classes()
+    samples = dataset.splits[split]
+    net = run.network().to(best_device())
+    held = held_bytes(samples, facts)
 
     def keep(sample: Sample, labels: NDArray[Any]) -> None:
         write_labels(run.predictions / f"{sample.name}.png", labels, classes)
 
     with counting(console, "evaluating") as progress:
         result = evaluate(
-            run.network().to(best_device()),
-            dataset.splits[split],
+            net,
+            samples,
             classes,
-            memory=memory,
+            memory=None if limit is None else left_for_windows(limit, net, held_bytes=held),
             progress=progress,
             keep=keep,
         )
