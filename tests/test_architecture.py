@@ -27,7 +27,7 @@ ROOMS = {
     "reporting": {"geometry", "tracing", "images", "scoring", "runs"},
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {
-        "geometry", "tracing", "networks", "images", "scoring", "execution", "prediction",
+        "geometry", "tracing", "networks", "images", "sampling", "scoring", "execution", "prediction",
         "runs", "training", "reporting", "demo", "verifying",
     },
 }  # fmt: skip
