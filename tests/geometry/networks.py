@@ -160,3 +160,23 @@ def chains(draw: st.DrawFn) -> Chain:
         layers.append(Slide(kernel=kernel, stride=step, before=before, after=after))
         stride *= step
     return tuple(layers)
+
+
+@st.composite
+def any_axes(draw: st.DrawFn) -> Axis:
+    """Draw an axis whose phases read here and there, as those of networks with branches do."""
+    period, units = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    phases: list[Phase] = []
+    for r in range(units):
+        start = r * period // units + draw(st.integers(-7, 7))
+        stop = start + draw(st.integers(1, 9))
+        before, after = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+        phases.append(Phase(start=start, stop=stop, first=start - before, last=stop + after))
+    smallest = draw(st.integers(1, 3)) * period
+    legal = [
+        (smallest + r, units) if r == 0 or draw(st.booleans()) else None for r in range(period)
+    ]
+    return Axis(
+        period=period, phases=tuple(phases), residue=0, legal=tuple(legal),
+        shortest=draw(st.integers(1, 12)), borders=(draw(st.integers(0, 9)), draw(st.integers(0, 9))),
+    )  # fmt: skip

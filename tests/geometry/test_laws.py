@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fullconv.errors import FullconvError
 from fullconv.geometry import Axis, Box, Geometry, Phase, cover_px, grid_cover
 
-from .networks import Chain, axis_of, chains, map_size, reads
+from .networks import Chain, any_axes, axis_of, chains, map_size, reads
 
 LAWS = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -75,6 +75,51 @@ def test_windows_are_not_longer_than_they_must_be(chain: Chain, data: st.DataObj
             p + a for p in reads(chain, b - a, inside)[0]
         } != reads(chain, size, unit)[0]  # fmt: skip
         assert wrong, (a, b)
+
+
+def holds(axis: Axis, window: tuple[int, int], units: range, size: int) -> bool:
+    """Whether a window may compute units exactly: the definition, condition by condition."""
+    begin, end = window
+    needs = [(axis.phases[u % axis.units], u // axis.units * axis.period) for u in units]
+    return (
+        begin % axis.period == 0
+        and (size - end) % axis.period == 0
+        and all(begin <= max(0, p.first + q) and end >= min(size, p.last + q) for p, q in needs)
+        and end - begin >= min(size, max(axis.shortest, (axis.legal[0] or (0, 0))[0]))
+        and (begin > 0 or end >= min(size, axis.borders[0]))
+        and (end < size or size - begin >= min(size, axis.borders[1]))
+    )
+
+
+@LAWS
+@given(any_axes(), st.data())
+def test_a_window_meets_every_condition_and_few_are_shorter(
+    axis: Axis, data: st.DataObject
+) -> None:
+    size = a_size(axis, data, 40)
+    count = axis.map_size(size)
+    start = data.draw(st.integers(0, count - 1))
+    units = range(start, data.draw(st.integers(start + 1, count)))
+    begin, end = axis.reads(units.start, units.stop, size)
+    assert holds(axis, (begin, end), units, size)
+    inside = [
+        (a, b)
+        for a in range(begin, size, axis.period)
+        for b in range(size, 0, -axis.period)
+        if a < b <= end and (a, b) != (begin, end) and holds(axis, (a, b), units, size)
+    ]
+    assert not inside
+
+
+@LAWS
+@given(any_axes())
+def test_the_halo_is_the_farthest_that_any_unit_needs(axis: Axis) -> None:
+    before = after = 0
+    for unit in range(axis.units):
+        owned = range(unit * axis.period // axis.units, -(-(unit + 1) * axis.period // axis.units))
+        before = max(before, owned.start - axis.phases[unit].first)
+        after = max(after, axis.phases[unit].last - owned.stop)
+    assert axis.halo == (before, after)
 
 
 @LAWS
@@ -154,9 +199,8 @@ def test_a_geometry_is_its_axes(chain: Chain, data: st.DataObject) -> None:
 
 
 @LAWS
-@given(chains(), st.data())
-def test_the_field_of_many_units_is_the_hull_of_theirs(chain: Chain, data: st.DataObject) -> None:
-    axis = axis_of(chain)
+@given(any_axes(), st.data())
+def test_the_field_of_many_units_is_the_hull_of_theirs(axis: Axis, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, 9))
     stop = start + data.draw(st.integers(1, 9))
     hull = Geometry(axes=(axis,)).field_of_units(Box(start=(start,), stop=(stop,)))
