@@ -37,7 +37,10 @@ def test_other_data_are_used_whole(
 ) -> None:
     """Against masks and predictions compared by hand."""
     other = Path(shutil.copytree(data, tmp_path / "other"))
-    assert fullconv("evaluate", trained, other, "--json", tmp_path / "e.json").status == 0
+    found = fullconv("evaluate", trained, other, "--json", tmp_path / "e.json")
+    assert found.status == 0
+    count = len(Run(trained).data()["splits"]["train"])
+    assert f"note: the network was trained on {count} of these 6 images" in found.out
     assert fullconv("predict", trained, other / "images", "--out", tmp_path / "out").status == 0
     right = total = 0
     for mask in (other / "masks").iterdir():

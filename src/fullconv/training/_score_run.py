@@ -1,9 +1,10 @@
 """The metrics of a run's network on a data set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -77,7 +78,7 @@ def score_run(
     with counting(console, "evaluating") as progress:
         found = evaluate(net, samples, run.classes(), memory=budget, progress=progress)
     return RunScore(
-        split=name, evaluation=found, num_trained_on=len(_images(samples) & _trained_on(run))
+        split=name, evaluation=found, num_trained_on=_num_trained_on(run, samples, facts)
     )
 
 
@@ -114,9 +115,17 @@ def held_bytes(samples: Sequence[Sample], facts: Survey) -> int:
     return per_px * max(prod(facts.shapes[sample.name]) for sample in samples)
 
 
-def _images(samples: Sequence[Sample]) -> set[Path]:
-    return {sample.image.resolve() for sample in samples}
+def _num_trained_on(run: Run, samples: Sequence[Sample], facts: Survey) -> int:
+    """Return how many of the images the network was trained on, also if they lie elsewhere now."""
+    rows = run.data()["splits"]["train"]
+    if _fingerprint(run.data()["survey"]) == _fingerprint(asdict(facts)):
+        names = {row["name"] for row in rows}
+        return sum(sample.name in names for sample in samples)
+    paths = {Path(row["image"]).resolve() for row in rows}
+    return sum(sample.image.resolve() in paths for sample in samples)
 
 
-def _trained_on(run: Run) -> set[Path]:
-    return {Path(row["image"]).resolve() for row in run.data()["splits"]["train"]}
+def _fingerprint(facts: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what a copy of a data set has in common with it: names, sizes, pixels of each class."""
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    return shapes, [sum(px) for px in zip(*facts["counts"].values(), strict=True)]
