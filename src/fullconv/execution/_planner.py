@@ -13,6 +13,7 @@ from torch import nn
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.execution._choose import Ints, cheapest_boxes, every_unit, prices
 from fullconv.execution._cost import WITH_BACKWARD, WORKSPACE, Costs, costs_of, kept_bytes
+from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import forward_bytes, in_words
 from fullconv.execution._speed import Speed
 from fullconv.geometry import Box, Geometry, Window, grid_cover
@@ -41,6 +42,7 @@ class Planner:
         self._modes: tuple[bool, ...] = ()
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
+        self._drops: dict[tuple[int, int], Drops] = {}
         self._refusals: dict[int, NotLocalError] = {}
         self._wholes: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
 
@@ -64,6 +66,19 @@ class Planner:
         geometry.map_shape(shape)  # refuses a shape that the network does not take
         self._geometries.append(geometry)
         return geometry
+
+    def drops(self, channels: int, geometry: Geometry) -> Drops:
+        """Return the dropouts of the network.
+
+        Raises:
+            NotLocalError: If it draws random numbers in another way.
+        """
+        key = channels, len(geometry.axes)
+        if key not in self._drops:
+            low = geometry.nearest_shapes(geometry.field)[-1]
+            high = tuple(a + axis.period for a, axis in zip(low, geometry.axes, strict=True))
+            self._drops[key] = drops_of(self.net, channels, low, high)
+        return self._drops[key]
 
     def know(self, channels: int, shape: tuple[int, ...]) -> None:
         """Find the costs of windows on images of this shape, unless the network is not local."""
@@ -132,6 +147,20 @@ class Planner:
             return [_one_window(shape, self._whole(channels, shape)[1])]
         map_shape = self.geometry(channels, shape).map_shape(shape)
         return self.cover(channels, shape, map_shape, None)
+
+    def agreement(self, channels: int, shape: tuple[int, ...]) -> Agreement:
+        """Return what makes dropout agree between the windows of one step, for each batch of them.
+
+        Raises:
+            NotLocalError: If the network draws random numbers in another way.
+        """
+        if not any(module.training for module in self.net.modules()):
+            return none_needed
+        drops = self.drops(channels, self.geometry(channels, shape))
+        if not drops.rates:
+            return none_needed
+        seed = new_seed()
+        return lambda windows: Agreed(drops, seed, windows)
 
     def most_together(self, channels: int, sides: tuple[int, ...], count: int, device: str) -> int:
         """Return how many of `count` windows of these sides to run together.
@@ -243,6 +272,7 @@ class Planner:
             self._modes = modes
             self._geometries.clear()
             self._costs.clear()
+            self._drops.clear()
             self._refusals.clear()
             self._wholes.clear()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError, FullconvError
+from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import channels_last, like_weights, read
@@ -24,11 +25,21 @@ Context = Literal["image", "crop"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """A window of one image, `(channels, *spatial)`, and the units that its loss is made of."""
+    """A window of one image, `(channels, *spatial)`, and the units that its loss is made of.
+
+    Attributes:
+        image: The image.
+        window: The window.
+        terms: The units.
+        number: Of the image within the step.
+        alone: Whether the image has no other windows.
+    """
 
     image: Any
     window: Window
     terms: Terms
+    number: int = 0
+    alone: bool = True
 
 
 class StepLoss(nn.Module):
@@ -89,6 +100,7 @@ class StepLoss(nn.Module):
             return_freed_memory()
         budget = None if memory is None else parse_memory(memory)
         self._planner = Planner(getattr(net, "_orig_mod", net), budget)
+        self._agree: Agreement = none_needed
 
     @property
     def _ignore(self) -> int | None:
@@ -113,6 +125,7 @@ class StepLoss(nn.Module):
         jobs, weight = self._jobs(images, targets, units)
         scale = 1 / weight if self.reduction == "mean" and weight else 1.0
         batches = list(self._batches(jobs))
+        self._agree = self._agreement(jobs)
         if not torch.is_grad_enabled() or len(batches) == 1:
             shares = [self._timed(self._total, batch) * scale for batch in batches]
             return torch.stack(shares).sum() if shares else self._nothing()
@@ -156,7 +169,7 @@ class StepLoss(nn.Module):
             )
         return jobs, weight
 
-    def _own(self, image: Any, chosen: Chosen) -> list[_Job]:
+    def _own(self, image: Any, chosen: Chosen, number: int = 0) -> list[_Job]:
         """Return windows of an image that own its chosen units."""
         cover = self._planner.cover(
             image.shape[0],
@@ -165,7 +178,10 @@ class StepLoss(nn.Module):
             chosen.mask(),
             self.covering,
         )
-        return [_Job(image, window, terms(chosen, window.units)) for window in cover]
+        return [
+            _Job(image, window, terms(chosen, window.units), number, len(cover) == 1)
+            for window in cover
+        ]
 
     def _crops(self, image: Any, chosen: Chosen) -> list[_Job]:
         """Return the boxes of an image, each cut out by itself."""
@@ -201,6 +217,13 @@ class StepLoss(nn.Module):
             rest = iter(group)
             while batch := list(islice(rest, most)):
                 yield batch
+
+    def _agreement(self, jobs: Sequence[_Job]) -> Agreement:
+        """Return what makes dropout agree where images have several windows."""
+        cut = next((job for job in jobs if not job.alone), None)
+        if cut is None:
+            return none_needed
+        return self._planner.agreement(cut.image.shape[0], tuple(cut.image.shape[1:]))
 
     def _in_turn(self, batches: Sequence[list[_Job]], scale: float) -> Tensor:
         """Run batches forward and backward at once, and hand over the sum of their gradients."""
@@ -246,7 +269,8 @@ class StepLoss(nn.Module):
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
         stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
-        found = self.net(channels_last(stack))
+        with self._agree([(job.number, job.window) for job in batch]):
+            found = self.net(channels_last(stack))
         rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
         if logits.dtype in {torch.bfloat16, torch.float16}:

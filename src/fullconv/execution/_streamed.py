@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.execution._dropout import Agreement
 from fullconv.execution._handed import add_up, gradients
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import channels_last, like_weights
@@ -67,11 +68,17 @@ class Streamed(nn.Module):
             for start in range(0, batch, most)
         ]
 
-    def run(self, images: Tensor, part: tuple[slice, Window]) -> Tensor:
-        """Return the units that a window owns."""
+    def agreement(self, images: Tensor) -> Agreement:
+        """Return what makes dropout the same in all windows of one pass."""
+        return self._planner.agreement(images.shape[1], tuple(images.shape[2:]))
+
+    def run(self, images: Tensor, part: tuple[slice, Window], agree: Agreement) -> Tensor:
+        """Return the units that a window owns; `agree` makes dropout the same in all windows."""
         which, window = part
         read = images[(which, slice(None), *window.reads.slices)]
-        found: Tensor = self.net(channels_last(read))
+        numbers = range(*which.indices(len(images)))
+        with agree([(number, window) for number in numbers]):
+            found: Tensor = self.net(channels_last(read))
         return found[(slice(None), slice(None), *window.inside.slices)]
 
 
@@ -85,11 +92,12 @@ class _Stream(torch.autograd.Function):
         *leaves: Tensor,
     ) -> Tensor:
         ctx.net, ctx.parts = net, parts
+        ctx.agree = net.agreement(images)
         ctx.context = _autocast_as_now(images.device.type)
         ctx.save_for_backward(images, *leaves)
         found: Tensor | None = None
         for part in parts:
-            units = net.run(images, part)
+            units = net.run(images, part, ctx.agree)
             if found is None:
                 stops = [window.units.stop for _, window in parts]
                 shape = [max(each) for each in zip(*stops, strict=True)]
@@ -105,7 +113,7 @@ class _Stream(torch.autograd.Function):
         sums: list[Tensor | None] = [None] * len(inputs)
         for part in ctx.parts:
             with torch.enable_grad(), ctx.context():
-                units = ctx.net.run(images, part)
+                units = ctx.net.run(images, part, ctx.agree)
             add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
         return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums
 
