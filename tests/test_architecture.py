@@ -23,7 +23,10 @@ ROOMS = {
     "verifying": {"geometry", "tracing", "execution"},
     "prediction": {"geometry", "tracing", "execution", "images", "scoring"},
     "runs": {"networks", "images"},
-    "training": {"networks", "images", "scoring", "sampling", "execution", "prediction", "runs"},
+    "training": {
+        "geometry", "tracing", "networks", "images", "scoring", "sampling", "execution",
+        "prediction", "runs",
+    },
     "reporting": {"geometry", "tracing", "images", "scoring", "runs"},
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {

@@ -178,5 +178,5 @@ def any_axes(draw: st.DrawFn) -> Axis:
     ]
     return Axis(
         period=period, phases=tuple(phases), residue=0, legal=tuple(legal),
-        shortest=draw(st.integers(1, 12)), borders=(draw(st.integers(0, 9)), draw(st.integers(0, 9))),
+        shortest=draw(st.integers(1, 12)), borders=(draw(st.integers(0, 25)), draw(st.integers(0, 25))),
     )  # fmt: skip

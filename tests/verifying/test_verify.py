@@ -79,13 +79,19 @@ def test_a_field_one_too_large_is_caught(right: Geometry) -> None:
     assert failed(fc.verify(TwoLevels(), shape=SHAPE, geometry=wrong)) == {"footprint"}
 
 
+def test_taps_without_weight_are_no_dependence() -> None:
+    """Units of a linear enlargement by 3 that stand on a pixel read its neighbour with weight zero."""
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Upsample(scale_factor=3, mode="bilinear"))
+    assert fc.verify(net, shape=SHAPE).passed
+
+
 def test_a_dependence_far_outside_the_field_is_caught() -> None:
-    """A weight of zero hides it from numbers; NaN shows it."""
+    """Beside the field nothing is read, farther out with a small weight."""
     net = nn.Conv2d(3, 2, (1, 21), padding=(0, 10))
     near = fc.trace(nn.Conv2d(3, 2, (1, 5), padding=(0, 2)), shape=SHAPE[1:])
     with torch.no_grad():
         net.weight[..., 1:8] = net.weight[..., -8:-1] = 0
-        net.weight[..., 0] = net.weight[..., -1] = 1e-15
+        net.weight[..., 0] = net.weight[..., -1] = 1e-8
     found = fc.verify(net, shape=SHAPE, geometry=near).findings[0]
     assert not found.passed
     assert "(20, 28) depends on pixels outside its field" in found.detail

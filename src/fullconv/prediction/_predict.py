@@ -49,7 +49,9 @@ class Predictor:
             cover = self._windows.cover(image.shape[0], shape)
             map_shape = self._windows.geometry(image.shape[0], shape).map_shape(shape)
             for done, window in enumerate(cover):
-                part = run_window(self._net, read(image, window.reads, like_weights(self._net)), window)
+                part = run_window(
+                    self._net, read(image, window.reads, like_weights(self._net)), window
+                )
                 if out is None:
                     out = _empty(image, part, map_shape)
                 _write(out, window, part, map_shape)

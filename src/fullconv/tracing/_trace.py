@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 from math import lcm, prod
 from typing import Any
 
@@ -25,10 +26,12 @@ Legal = tuple[tuple[int, int] | None, ...]
 
 # By how much an image is lengthened to see the stride of every layer: a multiple of most strides.
 LENGTHENINGS = (2**6 * 3**2 * 5, 2**6 * 3**2 * 5 * 7 * 11 * 13, 2**12 * 3**4 * 5**3)
-# So many periods more, and what grows by fractions of a position in each has grown by whole ones;
-# at least and at most so many px.
-MANY_PERIODS = 1001
-FAR_PX = 2**17, 2**26
+# So many periods more (a prime), and what grows by fractions of a position in each shows it; as many
+# as fit into so many px.
+MANY_PERIODS = (131_071, 1009, 17)
+FAR_PX = 2**26
+# Where a size is rounded to a multiple that no layer's stride tells, the period is a multiple of it.
+MULTIPLES = (1, 2, 3, 4)
 NO_OPERATOR = "none"
 UNEVEN = "its size does not grow evenly"
 OTHER_PATH = "the network takes another path"
@@ -149,24 +152,32 @@ class _Span:
 def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) -> _Span:
     """Return how the network repeats along an axis: from how much each value grows with the image."""
     refused: NotLocalError | None = None
-    for more in LENGTHENINGS:
+    for more, times in product(LENGTHENINGS, MULTIPLES):
         try:
             longer = _recorded(subject, start, axis, more, base)
             _check_squares(base, longer, _recorded(subject, start, axis, 2 * more, base))
-            found = _period(base, longer, more)
-            times = max(3, min(MANY_PERIODS, FAR_PX[1] // found), FAR_PX[0] // found) | 1
-            far = _recorded(subject, start, axis, times * found, base)
-            _check_even(base, longer, far, Fraction(times * found, more), axis)
-            _check_period(base, longer, more, axis)
+            period = times * _period(base, longer, more)
+            _check_growth(subject, base, longer, more, axis, period)
         except NotLocalError as error:
             if error.why == LOOPS[0]:
                 raise
             # Perhaps a period that does not divide the lengthening, or sizes that it does not take.
             refused = max(refused or error, error, key=_weight)
             continue
-        return _Span(period=found, longer=longer, field=_guessed_field(base, longer, axis, more))
+        return _Span(period=period, longer=longer, field=_guessed_field(base, longer, axis, more))
     assert refused
     raise refused
+
+
+def _check_growth(
+    subject: Subject, base: Program, longer: Program, more: int, axis: int, period: int
+) -> None:
+    """Refuse a network that does not repeat after `period` px along an axis."""
+    times = next((n for n in MANY_PERIODS if n * period <= FAR_PX), MANY_PERIODS[-1])
+    start = base.image.shape[2:]
+    far = _recorded(subject, start, axis, times * period, base)
+    _check_even(base, longer, far, Fraction(times * period, more), axis)
+    _check_period(base, longer, more, axis)
 
 
 def _weight(error: NotLocalError) -> int:
