@@ -83,6 +83,8 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
     target = torch.randint(classes, map_shape, device=device)
     criterion = nn.CrossEntropyLoss(reduction="none")
     step = fc.StepLoss(whole_net, criterion)
+    # Poolings that round up end on a unit whose patch reaches past the image.
+    wide = nn.functional.pad(image, (0, side, 0, side))
     corners = [
         tuple(slice(u * p, u * p + side) for u, p in zip(unit, geometry.period, strict=True))
         for unit in product(*map(range, map_shape))
@@ -92,7 +94,7 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
     def patches(*, backward: bool) -> Tensor:
         total = torch.zeros((), device=device)
         for start in range(0, len(corners), BATCH):
-            stack = torch.stack([image[(slice(None), *c)] for c in corners[start : start + BATCH]])
+            stack = torch.stack([wide[(slice(None), *c)] for c in corners[start : start + BATCH]])
             logits = patches_net(stack).flatten(1)
             loss = criterion(logits, labels[start : start + BATCH]).sum() / len(corners)
             if backward:

@@ -23,6 +23,7 @@ import fullconv as fc
 
 SIDE, CLASSES, ROUNDS = 4096, 3, 3
 WARM_UP_PX = 256
+SHARE = 0.24  # of the memory of the whole forward, for windows
 LEAST_BYTES = 2**25  # for trials on small images
 NETWORKS: dict[str, dict[str, Any]] = {"unet": {}, "unet-small-field": {"depth": 2}}
 CASES = ("whole", "windows", "monai") if find_spec("monai") else ("whole", "windows")
@@ -32,7 +33,7 @@ METHOD = (
     f"with depth 2. Each case in a fresh process after the same call on {WARM_UP_PX} px, so that "
     f"libraries and kernels are loaded; cases in turn, {ROUNDS} rounds; ratios pair by pair. "
     "`extra` is the peak resident memory of the call over what was resident before it, the map "
-    "itself not counted. Windows: fc.predict with an eighth of the memory that the whole forward "
+    f"itself not counted. Windows: fc.predict with {SHARE} of the memory that the whole forward "
     "takes. MONAI: sliding_window_inference, roi 256, overlap 0.25, constant weights, 4 windows at "
     "once. Differences are to the whole forward, relative to the standard deviation of its logits."
 )
@@ -90,7 +91,7 @@ def compare(name: str, side: int, rounds: int, folder: Path) -> dict[str, Any]:
         return ["--case", case, *map(str, given)]
 
     whole = bench.in_fresh_process(__file__, *arguments("whole", 0))
-    budget = max(LEAST_BYTES, int(whole["extra"] / 8))
+    budget = max(LEAST_BYTES, int(whole["extra"] * SHARE))
     runs = bench.in_turn(__file__, {case: arguments(case, budget) for case in CASES}, rounds)
     geometry = fc.trace(network(name))
     figures = {"options": NETWORKS[name], "field": geometry.field, "budget_mib": budget / 2**20}

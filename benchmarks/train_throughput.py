@@ -80,7 +80,9 @@ def job(side: int, *, augment: bool) -> float:
         for n, (image, mask) in enumerate(zip(*images(side), strict=True)):
             Image.fromarray(image.transpose(1, 2, 0)).save(root / f"data/images/{n}.png")
             write_labels(root / f"data/masks/{n}.png", mask, ClassTable.default(CLASSES))
-        config = TrainConfig(data=root / "data", out=root / "run", epochs=EPOCHS, augment=augment)
+        config = TrainConfig(
+            data=root / "data", out=root / "run", epochs=EPOCHS, augment=augment, sampling="whole"
+        )
         run = train(config, console=Console(quiet=True))
         stamps = [float(row["seconds"]) for row in run.steps()]
     return statistics.median(np.diff(stamps)[4:])

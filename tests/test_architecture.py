@@ -28,10 +28,11 @@ ROOMS = {
         "prediction", "runs",
     },
     "reporting": {"geometry", "tracing", "images", "scoring", "runs"},
+    "comparing": {"images", "runs", "training", "reporting"},
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {
         "geometry", "tracing", "networks", "images", "sampling", "scoring", "execution", "prediction",
-        "runs", "training", "reporting", "demo", "verifying",
+        "runs", "training", "reporting", "comparing", "demo", "verifying",
     },
 }  # fmt: skip
 ARRAY_LIBRARIES = {"torch", "numpy"}

@@ -85,7 +85,7 @@ def test_the_version_is_that_of_the_package(fullconv: Any) -> None:
         (["fit"], 'Unknown command "fit"'),
         (["train", "data", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "data", "--epochs", "three"], 'unable to convert "three" into int'),
-        (["train", "data", "--context", "patch"], 'Choose from: "image", "crop"'),
+        (["train", "data", "--precision", "64"], 'Choose from: "32", "bf16"'),
         (["predict", "run"], "IMAGES requires an argument"),
         (["predict", "run", "a.png"], "--out requires an argument"),
         (["evaluate", "run"], "DATA requires an argument"),

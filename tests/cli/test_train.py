@@ -76,12 +76,11 @@ def test_a_run_is_never_overwritten(data: Path, trained: Path, fullconv: Any) ->
     [
         (["--memory", "2 parsecs"], "`memory` must be an amount such as '2 GiB'"),
         (["--memory", "20MB"], "`memory` must hold the whole process, got 19 MiB"),
-        (["--sampling", "sampled"], "`sampling` must be one of whole, sampled:0.25"),
+        (["--sampling", "sampled"], "`sampling` must be one of auto, whole, sampled:0.25"),
         (["--sampling", "hard:7"], "`keep` must be above 0 and at most 1, got 7.0"),
-        (["--sampling", "hard:0.5", "--context", "crop"], "nearest is patchwise:4x256"),
         (["--sampling", "hard:0.5", "--loss", "dice"], "`loss` must be a sum over units"),
         (
-            ["--sampling", "patchwise:4x2000", "--context", "crop"],
+            ["--sampling", "crop:4x2000"],
             "`size` must fit into a map, got sub-images of 2000 units",
         ),
         (["--epochs", "1", "--minutes", "1"], "`epochs` or `minutes` must be given, not both"),
@@ -105,7 +104,7 @@ def test_what_cannot_be_trained_is_refused(
         ("epoch: 3", "`config` has the unknown key 'epoch'; nearest is `epochs`"),
         ("- epochs", "`config` must be a table of keys"),
         ("loss: dicey", "`loss` must be one of cross-entropy, cross-entropy-sum, dice, focal"),
-        ("sampling: patchwise", "`sampling` must be one of whole"),
+        ("sampling: patchwise", "`sampling` must be one of auto, whole"),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused(

@@ -16,7 +16,8 @@ from fullconv.training import ImageData
 from fullconv.training import _augment as augment_file
 from fullconv.training import _data as data_file
 from fullconv.training._augment import Augment, mirror_axes
-from fullconv.training._data import Cuts, Images, Key, Order, spread, stack_by_size
+from fullconv.training._data import Images, spread, stack_by_size
+from fullconv.training._order import Cuts, Key, Order
 
 
 def keys(order: Order, epoch: int) -> list[list[int]]:

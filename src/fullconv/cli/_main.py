@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fullconv import __version__
+from fullconv.cli._compare import compare
 from fullconv.cli._demo import demo
 from fullconv.cli._evaluate import evaluate
 from fullconv.cli._predict import predict
@@ -27,7 +28,7 @@ app = App(
     exit_on_error=False,
     result_action="return_value",
 )
-for command in (demo, train, predict, evaluate, trace, verify):
+for command in (demo, train, predict, evaluate, compare, trace, verify):
     app.command(command)
 
 

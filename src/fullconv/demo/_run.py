@@ -89,6 +89,7 @@ def run_demo(
         precision=fastest_precision(),
         class_weights="none",
         augment=False,  # a digit in the mirror is none
+        sampling="whole",  # patches came first
     )
     _make_way(out)
     scenes = _compose(out, stage, seed, console)

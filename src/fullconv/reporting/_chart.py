@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fullconv.reporting._record import Column
-from fullconv.reporting._section import joined
+from fullconv.reporting._section import css, joined
 
 GRAIN = 1000  # SVG units along each side of a plot
 Look = Literal["raw", "mean", "held-out", "baseline"]
@@ -48,6 +48,17 @@ class Series:
     _: KW_ONLY
     look: Look
     dots: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """A line of a given colour, with a band around it."""
+
+    x: Column
+    mean: Column
+    low: Column
+    high: Column
+    colour: tuple[int, int, int]
 
 
 def linear_axis(low: float, high: float, write: Callable[[float], str], num: int = 5) -> Axis:
@@ -102,7 +113,7 @@ def moving_mean(values: Column, width: int) -> Column:
 
 
 def chart(
-    *, title: str, told: str, x: Axis, y: Axis, series: Sequence[Series], column: str
+    *, title: str, told: str, x: Axis, y: Axis, series: Sequence[Series | Band], column: str
 ) -> Markup:
     """Return a chart.
 
@@ -125,7 +136,7 @@ def chart(
         column,
         x.high,
         _grid(y),
-        joined(_line(one, x, y) for one in series),
+        joined(_band(s, x, y) if isinstance(s, Band) else _line(s, x, y) for s in series),
         _labels(x, "left", "x"),
         _labels(y, "bottom", "y"),
         g=GRAIN,
@@ -158,3 +169,16 @@ def _line(series: Series, x: Axis, y: Axis) -> Markup:
     # A line of no length with round caps is a dot that the stretched plot does not flatten.
     dots = "".join(f"M{place}h0" for place in places)
     return line + Markup('<path class="{} dots" d="{}"/>').format(series.look, dots)
+
+
+def _band(band: Band, x: Axis, y: Axis) -> Markup:
+    across = np.round(GRAIN * x.place(band.x), 1)
+
+    def places(values: Column) -> list[str]:
+        down = np.round(GRAIN * (1 - y.place(values)), 1)
+        return [f"{a:g} {d:g}" for a, d in zip(across, down, strict=True)]
+
+    edge = "L".join([*places(band.low), *reversed(places(band.high))])
+    return Markup(
+        '<path class="band" style="fill:{0}" d="M{1}Z"/><path style="stroke:{0}" d="M{2}"/>'
+    ).format(css(band.colour), edge, "L".join(places(band.mean)))

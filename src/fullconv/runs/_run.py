@@ -106,6 +106,11 @@ class Run:
         return self.path / "checkpoint.ckpt"
 
     @property
+    def sampling_json(self) -> Path:
+        """What was measured to choose the sampling, and why; only where it was chosen."""
+        return self.path / "sampling.json"
+
+    @property
     def steps_csv(self) -> Path:
         """One row per logged step."""
         return self.path / "steps.csv"
@@ -184,6 +189,10 @@ class Run:
     def evaluation(self) -> dict[str, Any]:
         """Return the metrics of the held-out images."""
         return self._json(self.evaluation_json)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return which sampling was chosen, why, and from which readings."""
+        return self._json(self.sampling_json)
 
     def steps(self) -> list[dict[str, float]]:
         """Return the logged steps."""

@@ -28,8 +28,8 @@ Legal = tuple[tuple[int, int] | None, ...]
 LENGTHENINGS = (2**6 * 3**2 * 5, 2**6 * 3**2 * 5 * 7 * 11 * 13, 2**12 * 3**4 * 5**3)
 # So many periods more (a prime), and what grows by fractions of a position in each shows it; as many
 # as fit into so many px.
-MANY_PERIODS = (131_071, 1009, 17)
-FAR_PX = 2**26
+MANY_PERIODS = (131_071, 1009, 101, 17)
+FAR_PX = 2**20
 # Where a size is rounded to a multiple that no layer's stride tells, the period is a multiple of it.
 MULTIPLES = (1, 2, 3, 4)
 NO_OPERATOR = "none"

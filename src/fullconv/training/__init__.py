@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from fullconv.training._losses import Criterion as Criterion
     from fullconv.training._losses import criterion as criterion
     from fullconv.training._module import Segmentation as Segmentation
+    from fullconv.training._noise import Reading as Reading
     from fullconv.training._resolve import resolve as resolve
     from fullconv.training._score_run import RunScore as RunScore
     from fullconv.training._score_run import score_run as score_run
+    from fullconv.training._train import read_regimes as read_regimes
     from fullconv.training._train import train as train
 
 __all__ = [
     "Criterion",
     "Evaluation",
     "ImageData",
+    "Reading",
     "RunScore",
     "Segmentation",
     "TrainConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "criterion",
     "evaluate",
     "read_config",
+    "read_regimes",
     "resolve",
     "score_run",
     "train",
@@ -43,11 +47,13 @@ _HOME = {
     "Criterion": "_losses",
     "Evaluation": "_evaluation",
     "ImageData": "_data",
+    "Reading": "_noise",
     "RunScore": "_score_run",
     "Segmentation": "_module",
     "counting": "_counting",
     "criterion": "_losses",
     "evaluate": "_evaluation",
+    "read_regimes": "_train",
     "resolve": "_resolve",
     "score_run": "_score_run",
     "train": "_train",

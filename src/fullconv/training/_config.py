@@ -16,23 +16,21 @@ Precision = Literal["32", "bf16"]
 LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
-Context = Literal["image", "crop"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "loss": get_args(LossName),
     "optimizer": get_args(OptimizerName),
     "class_weights": get_args(ClassWeights),
-    "context": get_args(Context),
 }
 
 _WAYS = (
-    "whole", "sampled:0.25", "sampled-coarse:0.25", "patchwise:64", "patchwise:64x128",
-    "balanced:4096", "balanced-unbiased:4096", "hard:0.25",
+    "auto", "whole", "sampled:0.25", "sampled-coarse:0.25", "patchwise:64", "patchwise:64x128",
+    "crop:4x256", "balanced:4096", "balanced-unbiased:4096", "hard:0.25",
 )  # fmt: skip
 _SAMPLING = re.compile(
-    r"whole|(sampled|sampled-coarse|hard):\d*\.?\d+|(balanced|balanced-unbiased):\d+"
-    r"|patchwise:\d+(x\d+)?"
+    r"auto|whole|(sampled|sampled-coarse|hard):\d*\.?\d+|(balanced|balanced-unbiased):\d+"
+    r"|patchwise:\d+(x\d+)?|crop:\d+x\d+"
 )
 
 # What may change when a run goes on: the data's path and the budget, and what leaves no trace.
@@ -67,10 +65,10 @@ class TrainConfig:
             sum, as in the paper), ``dice`` or ``focal``.
         optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
         sampling: Which units count in a step: ``whole`` images; ``sampled:0.25`` of their units, of
-            more images; ``patchwise:64`` units, or ``patchwise:64x128`` sub-images, from anywhere;
-            ``balanced:4096`` units, the same of each class; ``hard:0.25``, those with the largest loss.
-        context: What sub-images see: ``image``, all that is around them in their image; or ``crop``,
-            nothing: they are cut out first, which is cheaper where the field is large.
+            more images; ``patchwise:64`` units, or ``patchwise:64x128`` sub-images, from anywhere, which
+            see their whole image; ``crop:4x256``, sub-images that are cut out first and see nothing
+            else; ``balanced:4096`` units, the same of each class; ``hard:0.25``, those with the largest
+            loss; ``auto`` (the default) measures what pays here, begins with that, and ends on whole images.
         memory: What the whole process may take, such as ``8 GiB``; steps are then cut into windows
             where they must be.
     """
@@ -91,8 +89,7 @@ class TrainConfig:
     augment: bool = True
     loss: LossName = "cross-entropy"
     optimizer: OptimizerName = "adamw"
-    sampling: str = "whole"
-    context: Context = "image"
+    sampling: str = "auto"
     memory: str | None = None
 
     def __post_init__(self) -> None:
@@ -128,12 +125,7 @@ class TrainConfig:
                 f"`sampling` must be one of {', '.join(_WAYS)} (numbers of your own), got "
                 f"{self.sampling!r}"
             )
-        if self.context == "crop" and not re.fullmatch(r"patchwise:\d+x\d+", self.sampling):
-            raise BadConfigError(
-                "`context` can be crop for sub-images alone, got `sampling` = "
-                f"{self.sampling!r}; nearest is patchwise:4x256"
-            )
-        if self.loss == "dice" and self.sampling != "whole" and self.context != "crop":
+        if self.loss == "dice" and not re.match("whole|crop|auto", self.sampling):
             raise BadConfigError(
                 f"`loss` must be a sum over units for `sampling` = {self.sampling!r}, got 'dice', "
                 "which looks at whole images; take cross-entropy or focal, or sampling whole"

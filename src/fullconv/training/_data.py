@@ -1,11 +1,11 @@
 """Images and masks as steps: reading, caching, order, batching."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, prod
+from itertools import islice
+from math import prod
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,28 +14,19 @@ import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fullconv.errors import BadDataError
-from fullconv.geometry import Box
 from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
-from fullconv.sampling import Patchwise, generator
 from fullconv.training._augment import Augment, mirror_axes
+from fullconv.training._order import Cuts, Key, Order, Turning
+from fullconv.training._regime import Regime
 from fullconv.training._step import Group
 
 CACHE_SHARE = 0.25  # of the memory that is free: room is left for the network and other programs
 ORIENTATION_MASKS = 64  # looked at to see along which axes images may be flipped
 VALIDATION_IMAGES = 64  # looked at in each validation while training; the final evaluation sees all
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An image of a split, the epoch that it is drawn in (for augmentation), and what to cut out."""
-
-    index: int
-    epoch: int = 0
-    box: Box | None = None
 
 
 class ImageData(pl.LightningDataModule):
@@ -47,9 +38,7 @@ class ImageData(pl.LightningDataModule):
     Args:
         dataset: The images and their masks.
         survey: What `fullconv.images.survey` found in them.
-        batch: Images per step; sub-images, if they are cut.
-        cut: Side in px of the sub-images that are cut out of the training images, anywhere; None for
-            whole images.
+        batch: Images per step.
         memory: Bytes that the process may take, of which a quarter at most goes to cached images; None
             for what is free.
         seed: Seed of order and augmentation.
@@ -64,7 +53,6 @@ class ImageData(pl.LightningDataModule):
         survey: Survey,
         *,
         batch: int = 1,
-        cut: int | None = None,
         memory: int | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -73,18 +61,12 @@ class ImageData(pl.LightningDataModule):
         super().__init__()
         self.dataset = dataset
         self.survey = survey
-        self.batch = batch
         self.seed = seed
         self.workers = workers
         self.augment = augment
         self.memory = memory
-        shapes = [survey.shapes[sample.name] for sample in dataset.splits["train"]]
-        self._order: Order | Cuts = (
-            Cuts(shapes, count=batch, size=cut, seed=seed)
-            if cut
-            else Order(len(shapes), batch=batch, seed=seed)
-        )
-        self.step_px = batch * (cut**2 if cut else sum(map(prod, shapes)) / len(shapes))
+        self.regime = Regime(name="whole", images=batch)
+        self._order: Order | Cuts | Turning = self._drawn(self.regime)
         self._train: Images | None = None
         self._val: Images | None = None
 
@@ -92,6 +74,30 @@ class ImageData(pl.LightningDataModule):
     def steps_per_epoch(self) -> int:
         """Number of steps in which every training image is seen once."""
         return len(self._order)
+
+    def step_px(self, regime: Regime) -> float:
+        """Return the px of a step, on average."""
+        if regime.cut:
+            return regime.images * regime.cut**2
+        shapes = self._shapes()
+        return regime.images * sum(map(prod, shapes)) / len(shapes)
+
+    def follow(self, regime: Regime, ending: Regime | None = None) -> None:
+        """Make steps of a regime, and after `turn` of another one, of whole images."""
+        first = self._drawn(regime)
+        self.regime = regime
+        second = None if ending is None else self._drawn(ending)
+        self._order = Turning(first, second) if isinstance(second, Order) else first
+
+    @property
+    def turns(self) -> bool:
+        """Whether steps are of another regime at the end."""
+        return isinstance(self._order, Turning)
+
+    def turn(self, step: int) -> None:
+        """Go on with the regime of the end, from this step of the run on."""
+        assert isinstance(self._order, Turning)
+        self._order.turn(step)
 
     @property
     def validation(self) -> Sequence[Sample]:
@@ -124,11 +130,29 @@ class ImageData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return how far training has come."""
         assert self.trainer is not None
-        return {"step": self.trainer.global_step}
+        turned_at = self._order.turned_at if isinstance(self._order, Turning) else None
+        return {"step": self.trainer.global_step, "turned_at": turned_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on behind the step of the checkpoint."""
+        if isinstance(self._order, Turning):
+            self._order.turned_at = state_dict["turned_at"]
         self._order.start_after(state_dict["step"])
+
+    def draw(self, regime: Regime, count: int) -> list[list[Group]]:
+        """Return some first steps of a regime, read in this process; for measuring."""
+        assert self._train is not None
+        images, order = self._train, self._drawn(regime)
+        return [stack_by_size([images[key] for key in keys]) for keys in islice(order, count)]
+
+    def _drawn(self, regime: Regime) -> Order | Cuts:
+        shapes = self._shapes()
+        if regime.cut:
+            return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
+        return Order(len(shapes), batch=regime.images, seed=self.seed)
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [self.survey.shapes[sample.name] for sample in self.dataset.splits["train"]]
 
     def _loader(self, images: "Images", order: Any) -> DataLoader[Any]:
         workers = self._num_workers(images)
@@ -206,87 +230,6 @@ class Images(TorchDataset[tuple[Tensor, Tensor]]):
         if sample.mask is None:
             raise BadDataError(f"`{sample.image}` must have a mask to train on, got none")
         return read_image(sample.image), read_mask(sample.mask, self.classes)
-
-
-class Order(Sampler[list[Key]]):
-    """The steps of an epoch: a permutation by seed and epoch, cut into batches.
-
-    `set_epoch` is called by the trainer; `start_after` leaves out what a resumed run has seen.
-    """
-
-    def __init__(self, size: int, *, batch: int, seed: int) -> None:
-        self.size = size
-        self.batch = batch
-        self.seed = seed
-        self.epoch = 0
-        self.sampler = self  # where the trainer looks for `set_epoch`
-        self._skip = 0
-
-    def __len__(self) -> int:
-        return ceil(self.size / self.batch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the next permutation for this epoch."""
-        self.epoch = epoch
-
-    def start_after(self, step: int) -> None:
-        """Begin at the epoch of this step, behind what it has seen."""
-        self.epoch, self._skip = divmod(step, len(self))
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        skip, self._skip = self._skip, 0
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        keys = [Key(int(index), self.epoch) for index in order]
-        for start in range(skip * self.batch, self.size, self.batch):
-            yield keys[start : start + self.batch]
-
-
-class Cuts(Sampler[list[Key]]):
-    """The steps of an epoch: sub-images from anywhere, as many px as the images have.
-
-    Args:
-        shapes: Of the images, in px.
-        count: Sub-images per step.
-        size: Their side, in px.
-        seed: Seed of the run.
-        epoch: The epoch to begin with.
-
-    Raises:
-        FullconvError: If no image is as large as the sub-images.
-    """
-
-    def __init__(
-        self,
-        shapes: Sequence[tuple[int, ...]],
-        *,
-        count: int,
-        size: int,
-        seed: int,
-        epoch: int = 0,
-    ) -> None:
-        self.shapes, self.seed, self.epoch = shapes, seed, epoch
-        self.sampler = self  # where the trainer looks for `set_epoch`
-        self._draw = Patchwise(count, size).draw
-        self._draw(shapes, generator(seed))  # refuses what does not fit
-        self._steps = ceil(sum(map(prod, shapes)) / (count * size**2))
-        self._skip = 0
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other sub-images for this epoch."""
-        self.epoch = epoch
-
-    def start_after(self, step: int) -> None:
-        """Begin at the epoch of this step, behind what it has seen."""
-        self.epoch, self._skip = divmod(step, len(self))
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        skip, self._skip = self._skip, 0
-        for step in range(skip, len(self)):
-            drawn = self._draw(self.shapes, generator(self.seed, self.epoch, step))
-            yield [Key(i, self.epoch, box) for i, boxes in enumerate(drawn) for box in boxes]
 
 
 def stack_by_size(items: Sequence[tuple[Tensor, Tensor]]) -> list[Group]:

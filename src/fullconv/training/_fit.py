@@ -13,11 +13,13 @@ from rich.console import Console
 
 from fullconv.errors import BadOutputError
 from fullconv.runs import Run, save_weights
+from fullconv.training._auto import Turn
 from fullconv.training._callbacks import Best, Checkpoint, Ending, Rows
 from fullconv.training._config import TrainConfig
 from fullconv.training._data import ImageData
 from fullconv.training._module import Segmentation
 from fullconv.training._progress import Bar
+from fullconv.training._regime import Regime
 from fullconv.training._settling import Settling
 
 VALIDATION_SHARE = 0.1  # of the time at most
@@ -39,10 +41,12 @@ def fit(
 
     Behind each step: whether it was the last, a row, the best weights, a checkpoint, the bar.
     """
-    interval = validation_interval(data)
+    interval = validation_interval(data, data.regime)
     ending = Ending(validation_interval=interval)
+    whole = Regime(name="whole", images=config.batch)
     callbacks: list[pl.Callback] = [
         Settling(),
+        *([Turn(data, validation_interval(data, whole))] if data.turns else []),
         ending,
         Rows(run, steps_per_epoch=data.steps_per_epoch),
         Best(run),
@@ -82,10 +86,10 @@ def fit(
     return ending.asked
 
 
-def validation_interval(data: ImageData) -> int:
+def validation_interval(data: ImageData, regime: Regime) -> int:
     """Return the number of steps between validations that keeps them to a tenth of the time."""
     held_out_px = sum(prod(data.survey.shapes[sample.name]) for sample in data.validation)
-    return max(1, ceil(held_out_px * FORWARD_SHARE / VALIDATION_SHARE / data.step_px))
+    return max(1, ceil(held_out_px * FORWARD_SHARE / VALIDATION_SHARE / data.step_px(regime)))
 
 
 @contextmanager

@@ -27,15 +27,12 @@ class Regime:
     cut: int | None = None
 
 
-def regime(
-    text: str, *, batch: int = 1, crops: bool = False, ignore: int = 255, cell: int = 1
-) -> Regime:
+def regime(text: str, *, batch: int = 1, ignore: int = 255, cell: int = 1) -> Regime:
     """Return the regime with a name that `TrainConfig` has let pass.
 
     Args:
         text: Such as ``whole`` or ``patchwise:64x128``.
         batch: Images per step; ``sampled`` takes more, to keep the expected number of units.
-        crops: Whether sub-images are cut out of their images, and see nothing of what is around.
         ignore: Label of the units that do not count.
         cell: Side of a cell of ``sampled-coarse``, in units.
 
@@ -47,11 +44,12 @@ def regime(
         case "sampled" | "sampled-coarse":
             sampler = Sampled(float(value), cell if name == "sampled-coarse" else 1)
             return Regime(name=text, images=max(1, round(batch * sampler.images)), sampler=sampler)
+        case "crop":
+            count, size = map(int, value.split("x"))
+            return Regime(name=text, images=Patchwise(count, size).count, cut=size)
         case "patchwise":
             count, _, size = value.partition("x")
             sampler = Patchwise(int(count), int(size) if size else None)
-            if crops:
-                return Regime(name=text, images=sampler.count, cut=int(size))
             images = max(batch, min(sampler.count, MOST_IMAGES))
             return Regime(name=text, images=images, sampler=sampler)
         case "balanced" | "balanced-unbiased":

@@ -1,8 +1,8 @@
 """The whole job, from a folder of images to a run."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from fullconv.runs import (
     write_text,
 )
 from fullconv.tracing import trace
+from fullconv.training._auto import candidates, choose
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
@@ -34,6 +35,7 @@ from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
+from fullconv.training._noise import Reading
 from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
@@ -72,15 +74,19 @@ def train(
     with _no_empty_folder(run):
         net = recipe.build()
         _check_network(net, recipe)
-        chosen = _regime(config, recipe, net)
         limit = None if config.memory is None else process_memory(config.memory)
-        data = _data(config, dataset, facts, chosen, limit)
+        data = _data(config, dataset, facts, limit)
         memory = None if limit is None else _left_for_steps(limit, net, data)
+        chosen = None if config.sampling == "auto" else _regime(config, recipe, net)
         module = _module(config, net, facts, chosen, memory)
     if resume:
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
         load_weights(config.weights, module.net)
+    if chosen:
+        data.follow(chosen)
+    else:
+        _follow_what_pays(run, config, module, data, memory, console)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
@@ -90,6 +96,25 @@ def train(
     if not interrupted:
         _evaluate(run, dataset, facts, limit=limit, console=console)
     return run
+
+
+def read_regimes(
+    config: TrainConfig, dataset: Dataset, facts: Survey, names: Sequence[str]
+) -> tuple[Reading, ...]:
+    """Return what some steps of each regime are, for a fresh network that has seen a few.
+
+    Args:
+        config: Settings of the runs that would be trained.
+        dataset: The images.
+        facts: What is in them.
+        names: The regimes.
+    """
+    recipe = _recipe(config, facts)
+    net = recipe.build()
+    module = _module(config, net, facts, None, None)
+    data = _data(config, dataset, facts, None)
+    chosen = [_regime(replace(config, sampling=name), recipe, net) for name in names]
+    return choose(module.net, module.criterion, data, chosen, seconds=None).readings
 
 
 def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, TrainConfig]:
@@ -131,19 +156,42 @@ def _regime(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime:
     if config.sampling.startswith("sampled-coarse"):
         cell = trace(net.eval(), recipe.channels).axes[0].units
         net.train()
-    crops = config.context == "crop"
     ignore = recipe.table.ignore
-    return regime(config.sampling, batch=config.batch, crops=crops, ignore=ignore, cell=cell)
+    return regime(config.sampling, batch=config.batch, ignore=ignore, cell=cell)
 
 
-def _data(
-    config: TrainConfig, dataset: Dataset, facts: Survey, chosen: Regime, limit: int | None
-) -> ImageData:
+def _follow_what_pays(
+    run: Run,
+    config: TrainConfig,
+    module: Segmentation,
+    data: ImageData,
+    memory: int | None,
+    console: Console,
+) -> None:
+    """Choose a regime by measuring, or take the one that a resumed run has chosen."""
+    if run.sampling_json.is_file():
+        name = run.sampling()["sampling"]
+    else:
+        choice = choose(
+            module.net,
+            module.criterion,
+            data,
+            candidates(data, config.batch),
+            seconds=config.minutes * 60 if config.minutes else None,
+            memory=memory,
+        )
+        write_json(run.sampling_json, choice.to_json())
+        console.print(f"sampling {choice.why}")
+        name = choice.regime.name
+    whole = regime("whole", batch=config.batch)
+    data.follow(regime(name, batch=config.batch), None if name == "whole" else whole)
+
+
+def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | None) -> ImageData:
     return ImageData(
         dataset,
         facts,
-        batch=chosen.images,
-        cut=chosen.cut,
+        batch=config.batch,
         memory=limit,
         seed=config.seed,
         workers=config.workers,
@@ -164,7 +212,7 @@ def _left_for_steps(limit: int, net: nn.Module, data: ImageData) -> int:
 
 
 def _module(
-    config: TrainConfig, net: nn.Module, facts: Survey, chosen: Regime, memory: int | None
+    config: TrainConfig, net: nn.Module, facts: Survey, chosen: Regime | None, memory: int | None
 ) -> Segmentation:
     weights = class_weights(config.class_weights, facts.counts["train"])
     ignore = facts.classes.ignore
@@ -176,7 +224,7 @@ def _module(
         optimizer=config.optimizer,
         lr=config.lr,
         budget_s=config.minutes * 60 if config.minutes else None,
-        sampler=chosen.sampler,
+        sampler=chosen.sampler if chosen else None,
         seed=config.seed,
         memory=memory,
     )

@@ -1,0 +1,148 @@
+"""The regime that pays on these data with this network here: found by measuring, at the start.
+
+Training begins with the regime that buys most gradient per second, and ends on whole images, as the
+network will be used: their units see what is really around them, and by then noise is what is left.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from fullconv.errors import NotLocalError
+from fullconv.prediction import best_device
+from fullconv.training._data import ImageData
+from fullconv.training._losses import Criterion
+from fullconv.training._module import Segmentation
+from fullconv.training._noise import Reading, read
+from fullconv.training._regime import Regime, regime
+from fullconv.training._schedule import optimizer
+from fullconv.training._step import Step
+
+CANDIDATES = ("crop:1x256", "crop:4x128", "crop:4x256", "whole")
+WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the noise to come
+DRAWS, WHOLE_DRAWS = 6, 4
+BUDGET = 0.08  # of the run's time at most goes to measuring
+ENDING = 0.8  # of the run is over when whole images take over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was chosen, and from which readings."""
+
+    regime: Regime
+    readings: tuple[Reading, ...]
+
+    @property
+    def why(self) -> str:
+        """The reason, in one line."""
+        if not self.readings:
+            return f"{self.regime.name}: too little time to measure"
+        best = max(self.readings, key=lambda r: r.worth)
+        others = [r for r in self.readings if r is not best]
+        ratios = ", ".join(f"{best.worth / r.worth:.1f} times {r.regime.name}" for r in others)
+        step = f"{best.regime.name}: {best.seconds:.2f} s per step"
+        return f"{step}; gradient signal per second {ratios}" if ratios else step
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        rows = [
+            {
+                "sampling": r.regime.name,
+                "seconds_per_step": r.seconds,
+                "signal": r.signal,
+                "noise": r.noise,
+                "worth_per_second": r.worth,
+            }
+            for r in self.readings
+        ]
+        return {"sampling": self.regime.name, "why": self.why, "readings": rows}
+
+
+def candidates(data: ImageData, batch: int) -> list[Regime]:
+    """Return the regimes that fit the images: sub-images of less than half an image, and whole ones."""
+    px = data.step_px(regime("whole"))
+    found = [regime(name, batch=batch) for name in CANDIDATES]
+    sides = [min(shape) for shape in data.survey.shapes.values()]
+    return [r for r in found if not r.cut or (r.cut <= min(sides) and 2 * r.cut**2 <= px)]
+
+
+def choose(
+    net: nn.Module,
+    criterion: Criterion,
+    data: ImageData,
+    regimes: Sequence[Regime],
+    *,
+    seconds: float | None,
+    memory: int | None = None,
+) -> Choice:
+    """Measure regimes on a copy of a network, and return the one that is worth most per second.
+
+    Args:
+        net: The network; it stays as it is.
+        criterion: The loss.
+        data: The images.
+        regimes: What to choose from; the first one is taken where there is no time.
+        seconds: That the run may take; None for any number.
+        memory: Bytes that a step may add; None for no limit.
+    """
+    data.setup()
+    until = time.perf_counter() + (BUDGET * seconds if seconds else 60.0)
+    twin = copy.deepcopy(net).to(best_device()).train()
+    steps = [Step(twin, criterion, sampler=one.sampler, memory=memory) for one in regimes]
+    readings: list[Reading] = []
+    with suppress(NotLocalError):  # whole images that neither fit nor may be cut
+        _warm(twin, steps[0], data, regimes[0], until)
+        for one, step in zip(regimes, steps, strict=True):
+            if time.perf_counter() >= until:
+                break
+            draws = data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)
+            readings.append(read(step, twin, one, draws))
+    if not readings:
+        return Choice(regime=regimes[0], readings=())
+    return Choice(regime=max(readings, key=lambda r: r.worth).regime, readings=tuple(readings))
+
+
+def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float) -> None:
+    descent = optimizer("adamw", net, 1e-3)
+    device = next(net.parameters()).device
+    for number, groups in enumerate(data.draw(one, WARM_STEPS)):
+        if time.perf_counter() >= until:
+            return
+        loss = step(
+            [(images.to(device), masks.to(device)) for images, masks in groups], (0, number)
+        )
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+
+
+class Turn(pl.Callback):
+    """Go over to the regime of the end when its time has come."""
+
+    def __init__(self, data: ImageData, interval: int) -> None:
+        self.data, self.interval = data, interval
+        self.turned = False
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Turn behind this step, if most of the run is over."""
+        del outputs, batch, batch_idx
+        assert isinstance(pl_module, Segmentation)
+        if not self.turned and pl_module.progress(trainer.global_step) >= ENDING:
+            self.turned = True
+            self.data.turn(trainer.global_step)
+            trainer.val_check_batch = self.interval
