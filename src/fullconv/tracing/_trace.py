@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
 from math import lcm, prod
 from typing import Any
 
@@ -28,7 +27,7 @@ Legal = tuple[tuple[int, int] | None, ...]
 LENGTHENINGS = (2**6 * 3**2 * 5, 2**6 * 3**2 * 5 * 7 * 11 * 13, 2**12 * 3**4 * 5**3)
 # So many periods more (a prime), and what grows by fractions of a position in each shows it; as many
 # as fit into so many px.
-MANY_PERIODS = (131_071, 1009, 101, 17)
+MANY_PERIODS = (131_071, 1009, 101, 17, 3)
 FAR_PX = 2**20
 # Where a size is rounded to a multiple that no layer's stride tells, the period is a multiple of it.
 MULTIPLES = (1, 2, 3, 4)
@@ -152,12 +151,11 @@ class _Span:
 def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) -> _Span:
     """Return how the network repeats along an axis: from how much each value grows with the image."""
     refused: NotLocalError | None = None
-    for more, times in product(LENGTHENINGS, MULTIPLES):
+    for more in LENGTHENINGS:
         try:
             longer = _recorded(subject, start, axis, more, base)
             _check_squares(base, longer, _recorded(subject, start, axis, 2 * more, base))
-            period = times * _period(base, longer, more)
-            _check_growth(subject, base, longer, more, axis, period)
+            period = _repeating(subject, base, longer, more, axis)
         except NotLocalError as error:
             if error.why == LOOPS[0]:
                 raise
@@ -169,15 +167,21 @@ def _span(subject: Subject, start: tuple[int, ...], axis: int, base: Program) ->
     raise refused
 
 
-def _check_growth(
-    subject: Subject, base: Program, longer: Program, more: int, axis: int, period: int
-) -> None:
-    """Refuse a network that does not repeat after `period` px along an axis."""
-    times = next((n for n in MANY_PERIODS if n * period <= FAR_PX), MANY_PERIODS[-1])
-    start = base.image.shape[2:]
-    far = _recorded(subject, start, axis, times * period, base)
-    _check_even(base, longer, far, Fraction(times * period, more), axis)
-    _check_period(base, longer, more, axis)
+def _repeating(subject: Subject, base: Program, longer: Program, more: int, axis: int) -> int:
+    """Return after how many px the network repeats along an axis, as seen on a much longer image."""
+    least = _period(base, longer, more)
+    for period in (least * n for n in MULTIPLES if n == 1 or least * n <= LONGEST_PX):
+        times = next((n for n in MANY_PERIODS if n * period <= FAR_PX), MANY_PERIODS[-1])
+        try:
+            far = _recorded(subject, base.image.shape[2:], axis, times * period, base)
+            _check_even(base, longer, far, Fraction(times * period, more), axis)
+        except NotLocalError:
+            if period == least * MULTIPLES[-1] or least * MULTIPLES[-1] > LONGEST_PX:
+                raise
+            continue
+        _check_period(base, longer, more, axis)
+        return period
+    raise AssertionError("the last multiple returns or raises")
 
 
 def _weight(error: NotLocalError) -> int:
