@@ -1,0 +1,161 @@
+"""Whether a refusal is true: what the blamed module does, measured without the tracer.
+
+The network runs in float64 on a tall strip, and again on a changed one. The module's inputs and outputs
+are written down. It is not local if positions far from the change come in as they were and go out
+changed: because of far pixels, of the image's size, or of where in the image they lie.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+SHAPES = ((1024, 64), (2048, 64), (2048, 256))
+SHARE = 10  # a tenth of the positions, at the end that is far from the change
+CHANGED = 1e-9
+
+Run = tuple[list[Tensor], list[Tensor]]
+
+
+def evidence(net: nn.Module, module: str, channels: int, ndim: int) -> str:
+    """Return in words what shows that a module is not local; empty if nothing does."""
+    net = copy.deepcopy(net).double()
+    torch.manual_seed(1)
+    for parameter in net.parameters():
+        if not parameter.detach().any():  # a branch that starts at zero would show nothing
+            nn.init.normal_(parameter, std=0.1)
+    for length, width in SHAPES:
+        image = torch.randn(1, channels, length, *[width] * (ndim - 1), dtype=torch.float64)
+        try:
+            if _sees_both_ends(net, module, image):
+                return (
+                    "its output has one size for all images, and changes with pixels at either end"
+                )
+            for change, words, where in CHANGES:
+                if _shows(net, module, image, change(image), where):
+                    return words
+        except (RuntimeError, ValueError, AssertionError):
+            continue  # it does not take images of that length
+    return ""
+
+
+def takes_one_size(net: nn.Module, channels: int, ndim: int, size: int) -> bool:
+    """Return whether a network takes images of one size, and none that are longer."""
+    net = net.float()
+    if not _takes(net, torch.randn(1, channels, *[size] * ndim)):
+        return False
+    return not any(
+        _takes(net, torch.randn(1, channels, size * times + more, *[size] * (ndim - 1)))
+        for times in (1, 2, 3, 8)
+        for more in (0, 32, 64)
+        if times * size + more != size
+    )
+
+
+def _takes(net: nn.Module, image: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            net(image)
+    except (RuntimeError, ValueError, AssertionError):
+        return False
+    return True
+
+
+def _far(image: Tensor) -> Tensor:
+    changed = image.clone()
+    changed[:, :, :8] = 3 * torch.randn_like(changed[:, :, :8])
+    return changed
+
+
+def _longer(image: Tensor) -> Tensor:
+    return torch.cat([image, torch.randn_like(image[:, :, : image.shape[2] // 2])], 2)
+
+
+def _window(image: Tensor) -> Tensor:
+    return image[:, :, image.shape[2] // 2 :]
+
+
+# What is done to the image, what it shows, and which end of the strip is far from it.
+CHANGES: tuple[tuple[Callable[[Tensor], Tensor], str, str], ...] = (
+    (_far, "changing pixels at one end of the image changes its output at the other", "end"),
+    (_longer, "lengthening the image at one end changes its output at the other", "start"),
+    (_window, "cutting a window out of the image changes its output far from the cut", "end"),
+)
+
+
+def _sees_both_ends(net: nn.Module, module: str, image: Tensor) -> bool:
+    """Return whether an output that is of one size for all images changes with either end of them."""
+    growing, outs = _axes(net, module, image)
+    if not any(growing) or any(outs):
+        return False
+    whole, *changed = (
+        _runs(net, module, x)[0][1] for x in (image, _far(image), _far(image.flip(2)).flip(2))
+    )
+    return all(
+        any(float((a - b).abs().max()) > CHANGED for a, b in zip(whole, other, strict=True))
+        for other in changed
+    )
+
+
+def _shows(net: nn.Module, module: str, image: Tensor, other: Tensor, end: str) -> bool:
+    axes = _axes(net, module, image)
+    runs = zip(_runs(net, module, image), _runs(net, module, other), strict=False)
+    for (ins, outs), (other_ins, other_outs) in runs:
+        pairs = zip(ins, other_ins, axes[0], strict=False)
+        same = all(_difference(a, b, axis, end) <= CHANGED for a, b, axis in pairs if axis)
+        pairs = zip(outs, other_outs, axes[1], strict=False)
+        if same and any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis):
+            return True
+    return False
+
+
+def _axes(net: nn.Module, module: str, image: Tensor) -> tuple[list[int], list[int]]:
+    """Return, for each input and output of the module, the axis that grows with the image; 0 for none."""
+    longer = torch.cat([image, image[:, :, : image.shape[2] // 2]], 2)
+    first, second = _runs(net, module, image)[0], _runs(net, module, longer)[0]
+    return _grown(first[0], second[0]), _grown(first[1], second[1])
+
+
+def _grown(ones: list[Tensor], others: list[Tensor]) -> list[int]:
+    return [
+        next((n for n, (a, b) in enumerate(zip(x.shape, y.shape, strict=False)) if a != b), 0)
+        for x, y in zip(ones, others, strict=False)
+    ]
+
+
+def _difference(one: Tensor, other: Tensor, axis: int, end: str) -> float:
+    """Return by how much two tensors differ at one end of an axis, relative to their values there."""
+    count = max(1, min(one.shape[axis], other.shape[axis]) // SHARE)
+    a, b = (
+        x.narrow(axis, x.shape[axis] - count if end == "end" else 0, count) for x in (one, other)
+    )
+    if a.shape != b.shape:
+        return 0.0
+    return float((a - b).abs().max() / a.abs().max().clamp_min(1e-300))
+
+
+def _runs(net: nn.Module, module: str, image: Tensor) -> list[Run]:
+    """Return inputs and outputs of each run of a module on an image."""
+    found: list[Run] = []
+
+    def keep(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
+        found.append((list(_tensors((args, options))), list(_tensors(output))))
+
+    handle = net.get_submodule(module).register_forward_hook(keep, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            net(image)
+    finally:
+        handle.remove()
+    return found
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for leaf in tree_leaves(values):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            yield leaf.clone()
