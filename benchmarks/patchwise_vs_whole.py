@@ -27,8 +27,7 @@ METHOD = (
     f"of each unit out and runs them in batches of {BATCH}, as a patchwise trainer would; `whole` is one "
     "step of fullconv.StepLoss over all units (its forward pass alone: the network on the image). "
     "The limit is the ratio of the multiplications of both. CPU, float32, all cores; patches and "
-    f"whole in turn, {ROUNDS} rounds after one to warm up; the ratio of the medians, and the least "
-    "and largest of the rounds. The gradients of both are compared once; "
+    f"whole in turn, {ROUNDS} rounds after one to warm up; ratios pair by pair. The gradients of both are compared once; "
     "CaffeNet pads between its layers, so that its patches see zeros where the map sees image."
 )
 
@@ -125,7 +124,7 @@ def _ratio(
     backward: bool,
     rounds: int,
     limit: float,
-) -> dict[str, float]:
+) -> dict[str, object]:
     seconds: dict[str, list[float]] = {"patches": [], "whole": []}
     for turn in range(rounds + 1):
         for name, run in (("patches", patches), ("whole", whole)):
@@ -134,8 +133,9 @@ def _ratio(
             if turn:
                 seconds[name].append(took)
     pairs = [p / w for p, w in zip(*seconds.values(), strict=True)]
-    ratio = statistics.median(seconds["patches"]) / statistics.median(seconds["whole"])
-    return {"ratio": ratio, "min": min(pairs), "max": max(pairs), "of_limit": ratio / limit}
+    ratio = statistics.median(pairs)
+    found = {"median": ratio, "min": min(pairs), "max": max(pairs)}
+    return {"patches_over_whole": found, "of_limit": ratio / limit}
 
 
 def _seconds(run: Callable[..., Tensor], backward: bool) -> float:

@@ -32,6 +32,21 @@ def read(image: Any, box: Box, like: Tensor) -> Tensor:
     return part.to(device=like.device, dtype=like.dtype)
 
 
+def laid_out(batch: Tensor, net: nn.Module) -> Tensor:
+    """Return the batch in the memory format that the network's weights have.
+
+    Which one is faster depends on the network: plain convolutions gain by channels_last, grouped ones
+    and local response norm lose.
+    """
+    kernels = (p for p in net.parameters() if p.ndim == batch.ndim and p.shape[1] > 1)
+    kernel = next((p for p in kernels if p[0, 0].numel() > 1), None)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    known = formats.get(batch.ndim)
+    if kernel is None or known is None or not kernel.is_contiguous(memory_format=known):
+        return batch.contiguous()
+    return batch.contiguous(memory_format=known)
+
+
 def channels_last(batch: Tensor) -> Tensor:
     """Return the batch in the memory format in which convolutions are fastest."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}

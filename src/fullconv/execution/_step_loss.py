@@ -15,7 +15,7 @@ from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import parse_memory, return_freed_memory
-from fullconv.execution._pixels import channels_last, like_weights, read
+from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Covering, Planner
 from fullconv.execution._units import Chosen, Terms, choose, terms, valid_terms
 from fullconv.geometry import Box, Window
@@ -270,7 +270,7 @@ class StepLoss(nn.Module):
         like = like_weights(self.net)
         stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
         with self._agree([(job.number, job.window) for job in batch]):
-            found = self.net(channels_last(stack))
+            found = self.net(laid_out(stack, self.net))
         rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
         if logits.dtype in {torch.bfloat16, torch.float16}:

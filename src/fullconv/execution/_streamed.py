@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fullconv.execution._dropout import Agreement
 from fullconv.execution._handed import add_up, gradients
 from fullconv.execution._memory import parse_memory, return_freed_memory
-from fullconv.execution._pixels import channels_last, like_weights
+from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
 from fullconv.geometry import Window
 
@@ -49,7 +49,7 @@ class Streamed(nn.Module):
         """
         parts = self._parts(images)
         if len(parts) == 1:
-            return self.net(channels_last(images))
+            return self.net(laid_out(images, self.net))
         leaves = [p for p in self.net.parameters() if p.requires_grad]
         return _Stream.apply(self, parts, images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
 
@@ -78,7 +78,7 @@ class Streamed(nn.Module):
         read = images[(which, slice(None), *window.reads.slices)]
         numbers = range(*which.indices(len(images)))
         with agree([(number, window) for number in numbers]):
-            found: Tensor = self.net(channels_last(read))
+            found: Tensor = self.net(laid_out(read, self.net))
         return found[(slice(None), slice(None), *window.inside.slices)]
 
 

@@ -1,0 +1,157 @@
+"""Choosing the sampling: readings against closed formulas, the choice, and the turn to whole images."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from fullconv.images import open_dataset, survey
+from fullconv.runs import Run
+from fullconv.training import TrainConfig, train
+from fullconv.training._auto import Choice, candidates
+from fullconv.training._data import ImageData
+from fullconv.training._noise import Reading, read
+from fullconv.training._order import Cuts, Order, Turning
+from fullconv.training._regime import regime
+
+
+class Known(nn.Module):
+    """A step whose gradient is its images' mean: signal and noise are those of the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def step(self, groups: list[tuple[Tensor, Tensor]], place: tuple[int, ...]) -> Tensor:
+        del place
+        return (self.weight * groups[0][0].mean((0, 2, 3))).sum()
+
+
+def test_signal_and_noise_are_estimated_without_bias() -> None:
+    draw = torch.Generator().manual_seed(0)
+    mean = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64)
+    known, signals, noises = Known(), [], []
+    for _ in range(400):
+        steps = [
+            [
+                (
+                    (mean + torch.randn(3, generator=draw).double()).view(1, 3, 1, 1),
+                    torch.zeros(1, 1, 1),
+                )
+            ]
+            for _ in range(4)
+        ]
+        reading = read(known.step, known, regime("whole"), steps)  # pyright: ignore[reportArgumentType]
+        signals.append(reading.signal)
+        noises.append(reading.noise)
+    assert torch.tensor(signals).mean().item() == pytest.approx(
+        float(mean.square().sum()), rel=0.05
+    )
+    assert torch.tensor(noises).mean().item() == pytest.approx(3.0, rel=0.1)
+
+
+def reading(name: str, seconds: float, noise: float) -> Reading:
+    return Reading(regime=regime(name), seconds=seconds, signal=1.0, noise=noise)
+
+
+def test_worth_falls_with_seconds_and_noise() -> None:
+    small, large = reading("crop:1x256", 0.1, 4.0), reading("whole", 1.0, 0.1)
+    assert small.worth == pytest.approx(0.2 / 0.1)
+    assert large.worth == pytest.approx(1 / 1.1)
+    # Late in training noise is all there is: then the larger step pays.
+    assert reading("crop:1x256", 0.1, 4000.0).worth < reading("whole", 1.0, 100.0).worth
+
+
+def test_the_reason_says_numbers() -> None:
+    readings = (reading("crop:1x256", 0.1, 4.0), reading("whole", 1.0, 0.1))
+    choice = Choice(regime=readings[0].regime, readings=readings)
+    assert choice.why == ("crop:1x256: 0.10 s per step; gradient signal per second 2.2 times whole")
+    assert choice.to_json()["readings"][1]["sampling"] == "whole"
+    assert "too little time" in Choice(regime=regime("whole"), readings=()).why
+
+
+def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    facts = survey(dataset)
+    assert [r.name for r in candidates(ImageData(dataset, facts), 1)] == ["whole"]
+    large = replace(facts, shapes=dict.fromkeys(facts.shapes, (400, 300)))
+    found = [r.name for r in candidates(ImageData(dataset, large), 1)]
+    assert found == ["crop:4x128", "whole"]
+
+
+def orders() -> tuple[Cuts, Order]:
+    return Cuts([(40, 40)] * 5, count=2, size=10, seed=0), Order(5, batch=2, seed=0)
+
+
+def test_steps_are_cuts_before_the_turn_and_whole_images_after_it() -> None:
+    cuts, whole = orders()
+    turning = Turning(*orders())
+    assert len(turning) == len(cuts)
+    steps = iter(turning)
+    before = [next(steps) for _ in range(7)]
+    assert before == list(cuts)[:7]
+    turning.turn(7)
+    after = [next(steps) for _ in range(8)]
+    expected = list(whole)
+    whole.set_epoch(1)
+    expected += list(whole)
+    whole.set_epoch(2)
+    assert after == (expected + list(whole))[:8]
+
+
+def test_a_turned_order_goes_on_behind_a_step() -> None:
+    turning = Turning(*orders())
+    steps = iter(turning)
+    for _ in range(3):
+        next(steps)
+    turning.turn(3)
+    later = [next(steps) for _ in range(9)][4:]
+    resumed = Turning(*orders())
+    resumed.turned_at = 3
+    resumed.start_after(3 + 4)
+    assert [keys for keys, _ in zip(resumed, range(5), strict=False)] == later
+
+
+def large_scenes(root: Path) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for n in range(5):
+        mask = np.kron(draw.integers(0, 2, (6, 6)), np.ones((50, 50))).astype(np.uint8)
+        noise = draw.integers(0, 60, (300, 300, 3))
+        Image.fromarray((mask[..., None] * 120 + noise).astype(np.uint8)).save(
+            root / f"images/{n}.png"
+        )
+        Image.fromarray(mask).save(root / f"masks/{n}.png")
+    return root
+
+
+def trained(config: TrainConfig, resume: Path | None = None) -> Run:
+    return train(config, resume=resume, console=Console(file=io.StringIO()))
+
+
+def test_a_run_chooses_turns_and_resumes_with_its_choice(tmp_path: Path) -> None:
+    config = TrainConfig(
+        data=large_scenes(tmp_path / "data"), out=tmp_path / "run", epochs=3, workers=0,
+        options={"width": 4, "depth": 2},
+    )  # fmt: skip
+    assert config.sampling == "auto"
+    run = trained(config)
+    chosen = run.sampling()
+    assert chosen["sampling"] == "crop:4x128"  # the only sub-images that these have room for
+    assert {r["sampling"] for r in chosen["readings"]} <= {"crop:4x128", "whole"}
+    images = [row["images"] for row in run.steps()]
+    per_step = [b - a for a, b in zip([0, *images], images, strict=False)]
+    assert per_step[0] == 4
+    assert per_step[-1] == 1  # whole images at the end
+    more = trained(replace(config, epochs=4), resume=run.path)
+    assert more.sampling() == chosen
