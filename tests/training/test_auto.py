@@ -73,7 +73,7 @@ def test_the_reason_says_numbers() -> None:
     choice = Choice(regime=readings[0].regime, readings=readings)
     assert choice.why == ("crop:1x256: 0.10 s per step; gradient signal per second 2.2 times whole")
     assert choice.to_json()["readings"][1]["sampling"] == "whole"
-    assert "too little time" in Choice(regime=regime("whole"), readings=()).why
+    assert "no time to measure" in Choice(regime=regime("whole"), readings=()).why
 
 
 def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) -> None:

@@ -26,7 +26,13 @@ SMALL = {"width": 4, "depth": 2}
 
 
 def config(data: Path, out: Path, **changes: Any) -> TrainConfig:
-    values = {"epochs": 3, "batch": 2, "options": SMALL, "workers": 0} | changes
+    values = {
+        "epochs": 3,
+        "batch": 2,
+        "options": SMALL,
+        "workers": 0,
+        "sampling": "whole",
+    } | changes
     return TrainConfig(data=data, out=out, **values)
 
 

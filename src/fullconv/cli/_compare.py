@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 else:
     Flags = flags_of(TrainConfig, leave_out=["data", "sampling"])
 
-REGIMES = "crop:1x256,crop:4x256,sampled:0.5,whole"
-
 
 def compare(
     data: Path,
@@ -27,7 +25,7 @@ def compare(
     *,
     flags: Flags | None = None,
     config: Path | None = None,
-    regimes: str = REGIMES,
+    regimes: str | None = None,
     seeds: Annotated[int, Parameter(alias="--runs")] = 1,
     quick: bool = False,
 ) -> None:
@@ -40,19 +38,21 @@ def compare(
         data: As for `fullconv train`.
         flags: Settings of every run.
         config: YAML file with the names of the flags as keys; flags outdo it.
-        regimes: What to compare, as for `fullconv train --sampling`, with commas between.
+        regimes: What to compare, as for `fullconv train --sampling`, with commas between. If not
+            given, sub-images of several sizes as far as they fit, whole images, and half of their units.
         seeds: Runs of each.
         quick: Do not train; measure how much gradient signal each buys per second.
     """
     from fullconv.comparing import compare as compare_regimes
-    from fullconv.comparing import measure
+    from fullconv.comparing import fitting, measure
     from fullconv.training import resolve
 
     named = given(flags) | {"data": data}
     if "out" not in named:
         named["out"] = Path("runs") / f"{data.resolve().stem}-compared"
     settings = resolve(named, config=config)
-    names = [name.strip() for name in regimes.split(",") if name.strip()]
+    given_names = regimes.split(",") if regimes is not None else fitting(settings)
+    names = [name.strip() for name in given_names if name.strip()]
     if quick:
         _show(measure(settings, names))
         return

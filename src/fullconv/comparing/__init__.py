@@ -6,7 +6,7 @@ answers without training, from the gradient signal that each buys per second.
 
 from fullconv.comparing._compare import Comparison, compare
 from fullconv.comparing._curve import Curve
-from fullconv.comparing._quick import measure
+from fullconv.comparing._quick import fitting, measure
 from fullconv.comparing._verdict import Verdict, verdict
 
-__all__ = ["Comparison", "Curve", "Verdict", "compare", "measure", "verdict"]
+__all__ = ["Comparison", "Curve", "Verdict", "compare", "fitting", "measure", "verdict"]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning.pytorch import seed_everything
 from rich.console import Console
 
-from fullconv.images import open_dataset, survey
-from fullconv.training import Reading, TrainConfig, counting, read_regimes
+from fullconv.images import Dataset, Survey, open_dataset, survey
+from fullconv.training import Reading, TrainConfig, counting, fitting_regimes, read_regimes
+
+
+def fitting(config: TrainConfig, *, console: Console | None = None) -> list[str]:
+    """Return the names of regimes worth comparing on these data.
+
+    Args:
+        config: Settings of the runs.
+        console: Where to show progress; None for the terminal.
+    """
+    return fitting_regimes(config, *_opened(config, console))
 
 
 def measure(
@@ -22,9 +31,12 @@ def measure(
         regimes: Names as for `TrainConfig.sampling`.
         console: Where to show progress; None for the terminal.
     """
-    console = console or Console(stderr=True)
-    with counting(console, "reading") as progress:
-        dataset = open_dataset(Path(config.data))
-        facts = survey(dataset, progress=progress)
+    dataset, facts = _opened(config, console)
     seed_everything(config.seed, verbose=False)
     return read_regimes(config, dataset, facts, regimes)
+
+
+def _opened(config: TrainConfig, console: Console | None) -> tuple[Dataset, Survey]:
+    dataset = open_dataset(config.data)
+    with counting(console or Console(stderr=True), "reading") as progress:
+        return dataset, survey(dataset, progress=progress)

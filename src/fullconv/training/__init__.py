@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fullconv.training._resolve import resolve as resolve
     from fullconv.training._score_run import RunScore as RunScore
     from fullconv.training._score_run import score_run as score_run
+    from fullconv.training._train import fitting_regimes as fitting_regimes
     from fullconv.training._train import read_regimes as read_regimes
     from fullconv.training._train import train as train
 
@@ -36,6 +37,7 @@ __all__ = [
     "counting",
     "criterion",
     "evaluate",
+    "fitting_regimes",
     "read_config",
     "read_regimes",
     "resolve",
@@ -53,6 +55,7 @@ _HOME = {
     "counting": "_counting",
     "criterion": "_losses",
     "evaluate": "_evaluation",
+    "fitting_regimes": "_train",
     "read_regimes": "_train",
     "resolve": "_resolve",
     "score_run": "_score_run",

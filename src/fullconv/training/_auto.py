@@ -44,7 +44,7 @@ class Choice:
     def why(self) -> str:
         """The reason, in one line."""
         if not self.readings:
-            return f"{self.regime.name}: too little time to measure"
+            return f"{self.regime.name}: nothing else fits, or no time to measure"
         best = max(self.readings, key=lambda r: r.worth)
         others = [r for r in self.readings if r is not best]
         ratios = ", ".join(f"{best.worth / r.worth:.1f} times {r.regime.name}" for r in others)
@@ -93,6 +93,8 @@ def choose(
         seconds: That the run may take; None for any number.
         memory: Bytes that a step may add; None for no limit.
     """
+    if len(regimes) == 1:
+        return Choice(regime=regimes[0], readings=())
     data.setup()
     until = time.perf_counter() + (BUDGET * seconds if seconds else 60.0)
     twin = copy.deepcopy(net).to(best_device()).train()

@@ -83,10 +83,11 @@ def train(
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
         load_weights(config.weights, module.net)
-    if chosen:
-        data.follow(chosen)
-    else:
-        _follow_what_pays(run, config, module, data, memory, console)
+    with _no_empty_folder(run):
+        if chosen:
+            data.follow(chosen)
+        else:
+            _follow_what_pays(run, config, module, data, memory, console)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
@@ -115,6 +116,12 @@ def read_regimes(
     data = _data(config, dataset, facts, None)
     chosen = [_regime(replace(config, sampling=name), recipe, net) for name in names]
     return choose(module.net, module.criterion, data, chosen, seconds=None).readings
+
+
+def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
+    """Return the names of the regimes worth comparing on these images: ends, and what lies between."""
+    data = _data(config, dataset, facts, None)
+    return [*(one.name for one in candidates(data, config.batch)), "sampled:0.5"]
 
 
 def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, TrainConfig]:
