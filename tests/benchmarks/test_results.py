@@ -77,6 +77,15 @@ def test_the_readme_says_what_was_measured() -> None:
     assert said["all"] == f"{PIXELS / 1e6:.1f}"
 
 
+def test_the_docs_say_what_patches_cost() -> None:
+    text = (ROOT / "docs" / "units.md").read_text()
+    found = read(BENCHMARKS / "results" / "patchwise_vs_whole.json")["figures"]
+    ratios = {n: f["forward_backward"]["patches_over_whole"]["median"] for n, f in found.items()}
+    assert f"take {ratios['caffenet']:.1f} times as long as one pass" in text
+    assert f"(operations say {found['caffenet']['limit']:.2f};" in text
+    assert f"128 × 128 px: {ratios['patch63']:.0f} times" in text
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
 def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     bench = runpy.run_path(str(BENCHMARKS / "bench.py"))

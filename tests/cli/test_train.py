@@ -127,3 +127,22 @@ def test_a_resumed_run_stays_where_it_is(trained: Path, tmp_path: Path, fullconv
     found = fullconv("train", "--resume", trained, "--out", tmp_path / "new", "--epochs", 3)
     assert found.status == 1
     assert "`out` must be left out with `resume`" in found.err
+
+
+def test_compare_trains_regimes_and_says_which_was_best(
+    data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    out = tmp_path / "compared"
+    found = fullconv(
+        "compare", data, "--regimes", "whole,sampled:0.5", "--epochs", 1, "--out", out,
+        "--options.width", 4, "--options.depth", 2,
+    )  # fmt: skip
+    assert found.status == 0
+    assert "Mean IU on the held-out images: " in found.out
+    assert (out / "report.html").is_file()
+    quick = fullconv("compare", data, "--quick", "--regimes", "whole,sampled:0.5")
+    assert quick.status == 0
+    assert "buys most gradient signal per second" in quick.out
+    refused = fullconv("compare", data, "--regimes", "whole,halves:2", "--out", tmp_path / "no")
+    assert refused.status == 1
+    assert "`sampling` must be one of auto, whole" in refused.err

@@ -50,7 +50,7 @@ def chosen_units(geometry: Geometry, seed: int, share: float, clustered: bool) -
     st.sampled_from(sorted(NETS)), st.integers(0, 10**6), st.sampled_from([0.001, 0.02, 0.3, 1.0]),
     st.booleans(), st.sampled_from([0.0, 50.0, 3000.0]),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_chosen_unit_is_owned_once_at_no_more_than_either_end(
     name: str, seed: int, share: float, clustered: bool, start: float
 ) -> None:
@@ -92,8 +92,8 @@ def test_priced_sides_are_those_of_the_windows(name: str) -> None:
     geometry = GEOMETRIES[name]
     for axis, size in zip(geometry.axes, SHAPE, strict=True):
         reads = _Reads(axis, size)
-        for start in range(axis.map_size(size)):
-            for stop in range(start + 1, axis.map_size(size) + 1):
+        for start in range(0, axis.map_size(size), 3):
+            for stop in range(start + 1, axis.map_size(size) + 1, 7):
                 exact = axis.reads(start, stop, size)
                 found = int(reads(np.array([start]), np.array([stop]))[0])
                 if stop - start >= axis.units:

@@ -27,6 +27,8 @@ Price = Callable[[list[Ints]], Floats]
 
 # A block's side is at most this share of the field: what it joins is always cheaper joined.
 BLOCK = 1 / 8
+# Planning must take next to no time; a block then holds units that might be cheaper apart.
+MOST_LEAVES = 2**14
 # The tree never sees neighbours across its cuts; as few boxes as this are compared in pairs too.
 MOST_PAIRED = 48
 
@@ -122,20 +124,33 @@ def prices(geometry: Geometry, shape: tuple[int, ...], boxes: list[Box], price: 
 def _leaves(
     geometry: Geometry, chosen: NDArray[np.bool_], price_of: Callable[[Ints, Ints], Floats]
 ) -> _Level:
-    blocks = [_block(axis) for axis in geometry.axes]
+    blocks = _blocks(geometry, chosen.shape)
     grid = tuple(ceil(m / b) for m, b in zip(chosen.shape, blocks, strict=True))
-    places = np.nonzero(chosen)
-    node = np.ravel_multi_index([p // b for p, b in zip(places, blocks, strict=True)], grid)
-    order = np.argsort(node, kind="stable")
-    nodes, heads = np.unique(node[order], return_index=True)
-    lows = np.full((len(blocks), int(np.prod(grid))), np.iinfo(np.int64).max)
+    ends = [(0, g * b - m) for m, g, b in zip(chosen.shape, grid, blocks, strict=True)]
+    inner = tuple(2 * k + 1 for k in range(len(grid)))
+    cells = np.pad(chosen, ends).reshape(
+        [n for pair in zip(grid, blocks, strict=True) for n in pair]
+    )
+    lows = np.full((len(grid), *grid), np.iinfo(np.int64).max)
     highs = np.zeros_like(lows)
-    for k, place in enumerate(places):
-        lows[k, nodes] = np.minimum.reduceat(place[order], heads)
-        highs[k, nodes] = np.maximum.reduceat(place[order], heads) + 1
-    lows, highs = lows.reshape(-1, *grid), highs.reshape(-1, *grid)
-    found = _own(lows, highs, price_of)
-    return _Level(lows, highs, found, np.ones(grid, np.bool_))
+    for k, block in enumerate(blocks):
+        # Which of the block's places along this axis hold a chosen unit.
+        hit = np.moveaxis(cells.any(tuple(j for j in inner if j != 2 * k + 1)), k + 1, -1)
+        there = hit.any(-1)
+        start = np.indices(grid, sparse=True)[k] * block
+        lows[k] = np.where(there, start + hit.argmax(-1), lows[k])
+        highs[k] = np.where(there, start + block - hit[..., ::-1].argmax(-1), 0)
+    return _Level(lows, highs, _own(lows, highs, price_of), np.ones(grid, np.bool_))
+
+
+def _blocks(geometry: Geometry, map_shape: tuple[int, ...]) -> list[int]:
+    """Return the sides of a block, in units: larger ones where there would be too many."""
+    blocks = [_block(axis) for axis in geometry.axes]
+    while (
+        np.prod(grid := [ceil(m / b) for m, b in zip(map_shape, blocks, strict=True)]) > MOST_LEAVES
+    ):
+        blocks[grid.index(max(grid))] *= 2
+    return blocks
 
 
 def _block(axis: Axis) -> int:
