@@ -72,7 +72,7 @@ def small_net() -> nn.Module:
 
 
 def expected(net: nn.Module, units: list[Tensor], weights: list[float] | None) -> Tensor:
-    """Weighted mean cross entropy over the chosen valid units, by its definition."""
+    """Mean of the weighted cross entropy over the chosen valid units, by its definition."""
     images = [i for stack, _ in groups() for i in stack]
     targets = [t for _, stack in groups() for t in stack]
     each = torch.tensor(weights or [1.0] * CLASSES, dtype=torch.float64)
@@ -81,7 +81,7 @@ def expected(net: nn.Module, units: list[Tensor], weights: list[float] | None) -
         counts = (target != 255) * chosen
         w = each[target.clamp(max=CLASSES - 1)] * counts
         losses = F.cross_entropy(net(image[None]), target[None], reduction="none", ignore_index=255)
-        total, divisor = total + (losses[0] * w).sum(), divisor + w.sum()
+        total, divisor = total + (losses[0] * w).sum(), divisor + counts.sum()
     return total / divisor
 
 

@@ -51,11 +51,11 @@ def plain_loss(name: str, logits: Tensor, targets: Tensor, weights: list[float] 
     w = torch.tensor(weights or [1.0] * CLASSES, dtype=logits.dtype)[targets]
     match name:
         case "cross-entropy":
-            return (w * -p.log()).sum() / w.sum()
+            return (w * -p.log()).sum() / len(w)
         case "cross-entropy-sum":
             return (w * -p.log()).sum()
         case "focal":
-            return (w * -((1 - p) ** 2) * p.log()).sum() / w.sum()
+            return (w * -((1 - p) ** 2) * p.log()).sum() / len(w)
         case _:
             raise AssertionError(name)
 

@@ -19,6 +19,7 @@ def trace(
     classes: int = 2,
     shape: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
     picture: Path | None = None,
+    effective: bool = False,
 ) -> None:
     """Show the geometry of a network: what a unit of its map sees, and which windows are exact.
 
@@ -28,12 +29,15 @@ def trace(
         classes: Channels of the map.
         shape: Size of an image in px, such as `980 980`: its map's size is shown, and it is drawn.
         picture: Draw field and window on an image of that size into this SVG file.
+        effective: Measure what a unit attends to within its field, and draw it into the picture: the
+            magnitude of its gradient. It takes a run with numbers.
     """
     from fullconv.networks import build
     from fullconv.reporting import picture_of
     from fullconv.runs import write_text
     from fullconv.tracing import layers
     from fullconv.tracing import trace as trace_net
+    from fullconv.verifying import effective_field, half_width
 
     network = build(net, classes=classes, channels=channels).eval()
     found = trace_net(network, channels=channels)
@@ -51,6 +55,10 @@ def trace(
     size = tuple(shape or found.nearest_shapes((980,) * len(found.axes))[-1])
     sizes = (" x ".join(map(str, values)) for values in (size, found.map_shape(size)))
     output().print("an image of {} px has a map of {} units".format(*sizes))
+    heat = effective_field(network, channels) if effective else None
+    if heat is not None:
+        sides = " x ".join(map(str, half_width(heat)))
+        output().print(f"effective field: half of the gradient comes from {sides} px")
     if picture:
-        write_text(picture, picture_of(found, size))
+        write_text(picture, picture_of(found, size, heat))
         output().print(f"picture: {picture}")

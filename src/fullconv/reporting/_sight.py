@@ -1,9 +1,14 @@
 """What a unit of the map sees: the receptive field and an exact window, drawn to scale."""
 
+import base64
 from collections.abc import Sequence
+from io import BytesIO
 from math import ceil
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 
 from fullconv.geometry import Box, Geometry
 from fullconv.reporting import _words as words
@@ -55,12 +60,15 @@ def _reading(shape: tuple[int, ...]) -> str:
     )
 
 
-def picture_of(geometry: Geometry, shape: tuple[int, ...]) -> str:
+def picture_of(
+    geometry: Geometry, shape: tuple[int, ...], effective: NDArray[np.float64] | None = None
+) -> str:
     """Return an SVG picture of field and window on an image, to scale.
 
     Args:
         geometry: Of a network with one or two spatial axes, or more: the last two are drawn.
         shape: Spatial shape of the image, in px.
+        effective: How much each px of a field moves its unit, 0 to 1; drawn into the field.
     """
     boxes = _boxes(geometry, shape)
     image, field, owned, reads = (_flat(box) for box in (Box.whole(shape), *boxes))
@@ -68,13 +76,15 @@ def picture_of(geometry: Geometry, shape: tuple[int, ...]) -> str:
     line = max(frame.shape) / WIDTH_PX
     centre = tuple((a + b) / 2 for a, b in zip(field.start, field.stop, strict=True))
     solid, dashes = 1.5 * line, f'stroke-dasharray="{5 * line:.1f} {3 * line:.1f}"'
+    wash = 0.22 if effective is None else 0
     blue = 'fill="#1f5fa8" stroke="#1f5fa8"'
     parts = [
         _opening(frame, line),
         _rect(image, 'fill="#f4f6f8" stroke="#5a6675"', line),
         _rect(reads, f'{blue} fill-opacity="0.10" {dashes}', line),
         _rect(owned, f'{blue} fill-opacity="0.28"', solid),
-        _rect(field, 'fill="#c05717" fill-opacity="0.22" stroke="#c05717"', solid),
+        *([] if effective is None else [_heat(effective, field)]),
+        _rect(field, f'fill="#c05717" fill-opacity="{wash}" stroke="#c05717"', solid),
         f'<circle cx="{centre[1]}" cy="{centre[0]}" r="{2.5 * line:.1f}" fill="#c05717"/>',
         _label(f"field {_times(boxes[0].shape)}", field, line, below=True),
         _label(f"owns {_times(boxes[1].shape)}", owned, line),
@@ -136,6 +146,22 @@ def _rect(box: Box, look: str, line: float) -> str:
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" {look} '
         f'stroke-width="{line:.2f}"/>'
+    )
+
+
+def _heat(effective: NDArray[np.float64], field: Box) -> str:
+    """Return a picture of the effective field; square roots let faint parts be seen."""
+    flat = effective.sum(tuple(range(max(0, effective.ndim - 2)))).reshape(-1, effective.shape[-1])
+    shade = np.sqrt(flat / max(float(flat.max()), 1e-30))
+    pixels = np.empty((*shade.shape, 4), np.uint8)
+    pixels[..., :3], pixels[..., 3] = (192, 87, 23), np.round(255 * shade)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    (y, x), (height, width) = field.start, field.shape
+    data = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<image x="{x}" y="{y}" width="{width}" height="{height}" preserveAspectRatio="none" '
+        f'href="data:image/png;base64,{data}"/>'
     )
 
 

@@ -3,6 +3,9 @@
 Written so, a step may be computed image by image: each adds ``total / weight`` with the weight of
 the whole step, and the gradients add up exactly. The units labelled `ignore` never count.
 
+Class weights multiply the loss of a unit and leave the divisor alone: they average to 1 over the data
+set, not within each step, so that a step with few units of a rare class does not overrate the others.
+
 Shapes: ``N`` images, ``K`` classes, ``H`` and ``W`` px.
 """
 
@@ -44,7 +47,7 @@ class UnitCriterion(Criterion, Protocol):
 
 
 class CrossEntropy(nn.Module):
-    """Cross entropy: weighted mean over the step's valid units, or their sum as in the paper."""
+    """Cross entropy: mean over the step's valid units, or their sum as in the paper."""
 
     weights: Tensor | None
 
@@ -63,10 +66,10 @@ class CrossEntropy(nn.Module):
         )
 
     def weight(self, targets: Tensor) -> Tensor:
-        """Return the summed class weights of the valid units; 1 for the sum."""
+        """Return the number of valid units; 0 for the sum."""
         if not self.mean:
             return torch.zeros((), device=targets.device)
-        return _summed_weights(targets, self.weights, self.ignore)
+        return (targets != self.ignore).sum().float()
 
     def each(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the cross entropy of each unit; 0 for those ignored."""
@@ -75,10 +78,10 @@ class CrossEntropy(nn.Module):
         )
 
     def weights_of(self, targets: Tensor) -> Tensor:
-        """Return the class weight of each unit, 0 for those ignored; 0 for the sum."""
+        """Return 1 for each unit, 0 for those ignored; 0 for the sum."""
         if not self.mean:
             return torch.zeros(targets.shape, device=targets.device)
-        return _weights_of(targets, self.weights, self.ignore)
+        return (targets != self.ignore).float()
 
 
 class Focal(nn.Module):
@@ -100,8 +103,8 @@ class Focal(nn.Module):
         )
 
     def weight(self, targets: Tensor) -> Tensor:
-        """Return the summed class weights of the valid units."""
-        return _summed_weights(targets, self.weights, self.ignore)
+        """Return the number of valid units."""
+        return (targets != self.ignore).sum().float()
 
     def each(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the focal loss of each unit; 0 for those ignored."""
@@ -113,8 +116,8 @@ class Focal(nn.Module):
         return losses.sum(1)
 
     def weights_of(self, targets: Tensor) -> Tensor:
-        """Return the class weight of each unit, 0 for those ignored."""
-        return _weights_of(targets, self.weights, self.ignore)
+        """Return 1 for each unit, 0 for those ignored."""
+        return (targets != self.ignore).float()
 
 
 class Dice(nn.Module):
@@ -183,17 +186,3 @@ def class_weights(name: ClassWeights, counts: Sequence[int]) -> list[float] | No
 
 def _tensor(weights: Sequence[float] | None) -> Tensor | None:
     return None if weights is None else torch.tensor(weights, dtype=torch.float32)
-
-
-def _weights_of(targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
-    valid = targets != ignore
-    if weights is None:
-        return valid.float()
-    return torch.where(valid, weights[torch.where(valid, targets, 0)], 0)
-
-
-def _summed_weights(targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
-    valid = targets != ignore
-    if weights is None:
-        return valid.sum().float()
-    return weights[targets[valid]].sum()
