@@ -109,3 +109,16 @@ def test_other_random_numbers_are_refused_by_name() -> None:
     with pytest.raises(fc.NotLocalError, match=r"`1` \(Noisy\) is not local: draws random numbers"):
         step([image], [target])
     assert fc.StepLoss(net, CRITERION)([image], [target]).item() > 0
+
+
+def test_images_of_a_step_drop_different_numbers() -> None:
+    net = nn.Sequential(nn.Conv2d(1, CLASSES, 1), nn.Dropout(0.5)).double().train()
+    image, target = torch.ones(1, 8, 8).double(), torch.zeros(8, 8).long()
+    units = [torch.zeros(8, 8, dtype=torch.bool) for _ in range(2)]
+    units[0][2:6:3, 1:8:2] = True
+    step = fc.StepLoss(net, CRITERION, covering="units", reduction="sum")
+    torch.manual_seed(0)
+    first = step([image, image], [target, target], [units[0], units[1]]).item()
+    torch.manual_seed(0)
+    second = step([image, image], [target, target], [units[1], units[0]]).item()
+    assert first != second

@@ -343,3 +343,42 @@ def test_losses_of_all_units_are_those_of_the_map() -> None:
         exact = F.cross_entropy(net(image[None]), target[None], reduction="none")[0]
         assert loss.shape == target.shape
         assert (loss - exact).abs().max() <= 1e-6
+
+
+def test_half_precision_weights_count_what_they_say() -> None:
+    net, images, targets = setting((300, 300))
+    weights = torch.ones(300, 300).half()
+    weights[0, 0] = 0.5
+    step = fc.StepLoss(net, CRITERION)
+    assert_same(
+        net, step(images, targets, [weights]), plain(net, images, targets, [weights.double()]), 1e-7
+    )
+    with pytest.raises(fc.FullconvError, match="or infinite"):
+        step(images, targets, [torch.full((300, 300), torch.inf)])
+
+
+def test_labels_smaller_than_the_map_are_refused_without_memory_too() -> None:
+    with pytest.raises(fc.FullconvError, match="`targets` must have the shape of the map"):
+        wrong(targets=[torch.zeros(36, 40).long()])
+
+
+def test_costs_follow_what_is_frozen() -> None:
+    net, images, targets = setting((96, 128))
+    for parameter in (*net.head.parameters(), *net.low.parameters(), *net.lower.parameters()):
+        parameter.requires_grad_(False)
+    step = fc.StepLoss(net, CRITERION, memory="700 KiB")
+    before = len(step.cover(images[0], targets[0]))
+    net.requires_grad_(True)
+    after = len(step.cover(images[0], targets[0]))
+    assert after == len(fc.StepLoss(net, CRITERION, memory="700 KiB").cover(images[0], targets[0]))
+    assert after >= before
+
+
+def test_crops_of_a_network_that_pads_and_strides_are_refused_at_the_border() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(4, CLASSES, 3, padding=1)).double()
+    image, target = torch.randn(2, 40, 40).double(), torch.randint(CLASSES, (20, 20))
+    step = fc.StepLoss(net, CRITERION, context="crop")
+    for corner in (0, 8):
+        box = Box(start=(corner, corner), stop=(corner + 4, corner + 4))
+        with pytest.raises(fc.FullconvError, match=r"`net` must not pad|shape of the map"):
+            step([image], [target], [[box]])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, train
+from fullconv.training import TrainConfig, _auto, train
 from fullconv.training._auto import Choice, candidates
 from fullconv.training._data import ImageData
 from fullconv.training._noise import Reading, read
@@ -80,9 +80,9 @@ def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) ->
     dataset = open_dataset(scenes)
     facts = survey(dataset)
     assert [r.name for r in candidates(ImageData(dataset, facts), 1)] == ["whole"]
-    large = replace(facts, shapes=dict.fromkeys(facts.shapes, (400, 300)))
+    large = replace(facts, shapes=dict.fromkeys(facts.shapes, (400, 400)))
     found = [r.name for r in candidates(ImageData(dataset, large), 1)]
-    assert found == ["crop:4x128", "whole"]
+    assert found == ["crop:4x256", "whole"]
 
 
 def orders() -> tuple[Cuts, Order]:
@@ -139,7 +139,10 @@ def trained(config: TrainConfig, resume: Path | None = None) -> Run:
     return train(config, resume=resume, console=Console(file=io.StringIO()))
 
 
-def test_a_run_chooses_turns_and_resumes_with_its_choice(tmp_path: Path) -> None:
+def test_a_run_chooses_turns_and_resumes_with_its_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_auto, "CANDIDATES", ("crop:2x64", "crop:4x64"))
     config = TrainConfig(
         data=large_scenes(tmp_path / "data"), out=tmp_path / "run", epochs=3, workers=0,
         options={"width": 4, "depth": 2},
@@ -147,11 +150,10 @@ def test_a_run_chooses_turns_and_resumes_with_its_choice(tmp_path: Path) -> None
     assert config.sampling == "auto"
     run = trained(config)
     chosen = run.sampling()
-    assert chosen["sampling"] == "crop:4x128"  # the only sub-images that these have room for
-    assert {r["sampling"] for r in chosen["readings"]} <= {"crop:4x128", "whole"}
+    assert {r["sampling"] for r in chosen["readings"]} == {"crop:2x64", "crop:4x64"}
     images = [row["images"] for row in run.steps()]
     per_step = [b - a for a, b in zip([0, *images], images, strict=False)]
-    assert per_step[0] == 4
+    assert per_step[0] == {"crop:2x64": 2, "crop:4x64": 4}[chosen["sampling"]]
     assert per_step[-1] == 1  # whole images at the end
     more = trained(replace(config, epochs=4), resume=run.path)
     assert more.sampling() == chosen

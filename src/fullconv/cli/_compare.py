@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fullconv.cli._settings import flags_of, given
 from fullconv.cli._show import output
+from fullconv.errors import BadConfigError
 from fullconv.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def compare(
     given_names = regimes.split(",") if regimes is not None else fitting(settings)
     names = [name.strip() for name in given_names if name.strip()]
     if quick:
+        if len(set(names)) < 2 or "auto" in names:
+            raise BadConfigError(
+                f"`regimes` must be two different ones at least, and none of them auto, got {names}"
+            )
         _show(measure(settings, names))
         return
     found = compare_regimes(settings, names, seeds=seeds)

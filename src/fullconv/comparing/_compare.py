@@ -63,31 +63,32 @@ def compare(
             f"{', '.join(regimes) or 'none'} and {seeds} seeds; try whole,crop:4x256"
         )
     console = console or Console(stderr=True)
+    for name in regimes:
+        replace(config, sampling=name)  # refuses what is no regime, before hours are spent
     runs: dict[str, list[Run]] = {name: [] for name in regimes}
     for seed in range(config.seed, config.seed + seeds):
         for name, each in runs.items():
             out = config.out / f"{name.replace(':', '-')}-{seed}"
             console.print(f"{name}, seed {seed}")
             one = replace(config, out=out, sampling=name, seed=seed)
-            run = _finished(one) or train(one, console=console)
+            run = _earlier(one, console) or train(one, console=console)
             if not run.about()["finished"]:
                 raise KeyboardInterrupt
             each.append(run)
     return _told(config.out, {name: tuple(each) for name, each in runs.items()})
 
 
-def _finished(config: TrainConfig) -> Run | None:
-    """Return the run of an earlier comparison with the same settings, if it is finished."""
+def _earlier(config: TrainConfig, console: Console) -> Run | None:
+    """Return the run of an earlier comparison with the same settings, gone on with if need be."""
     if not (config.out / "run.json").is_file():
         return None
     run = Run.open(config.out)
-    earlier = TrainConfig.from_dict(run.config())
-    if replace(earlier, out=config.out) != config or not run.about()["finished"]:
+    if replace(TrainConfig.from_dict(run.config()), out=config.out) != config:
         raise BadRunError(
-            f"`out` must hold runs with these settings alone, got {config.out}, which had others or "
-            "was interrupted; remove that folder, or choose another `out`"
+            f"`out` must hold runs with these settings alone, got {config.out}, which had others; "
+            "remove that folder, or choose another `out`"
         )
-    return run
+    return run if run.about()["finished"] else train(resume=config.out, console=console)
 
 
 def _told(out: Path, runs: dict[str, tuple[Run, ...]]) -> Comparison:

@@ -135,7 +135,8 @@ def _leaves(
     highs = np.zeros_like(lows)
     for k, block in enumerate(blocks):
         # Which of the block's places along this axis hold a chosen unit.
-        hit = np.moveaxis(cells.any(tuple(j for j in inner if j != 2 * k + 1)), k + 1, -1)
+        others = tuple(j for j in inner if j != 2 * k + 1)
+        hit = np.moveaxis(np.asarray(cells.any(others)), k + 1, -1)
         there = hit.any(-1)
         start = np.indices(grid, sparse=True)[k] * block
         lows[k] = np.where(there, start + hit.argmax(-1), lows[k])

@@ -39,7 +39,7 @@ class Planner:
     def __init__(self, net: nn.Module, memory: int | None) -> None:
         self.net, self.memory = net, memory
         self.speed = Speed()
-        self._modes: tuple[bool, ...] = ()
+        self._modes: tuple[object, ...] = ()
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
         self._drops: dict[tuple[int, int], Drops] = {}
@@ -267,7 +267,10 @@ class Planner:
         return float(costs.training_bytes(sides))
 
     def _forget_other_modes(self) -> None:
-        modes = tuple(module.training for module in self.net.modules())
+        modes: tuple[object, ...] = (
+            *(module.training for module in self.net.modules()),
+            *((p.requires_grad, p.dtype) for p in self.net.parameters()),
+        )
         if modes != self._modes:
             self._modes = modes
             self._geometries.clear()

@@ -33,20 +33,22 @@ class _Job:
         terms: The units.
         number: Of the image within the step.
         alone: Whether the image has no other windows.
+        exact: Whether the window's map must be of these units alone.
     """
 
     image: Any
     window: Window
     terms: Terms
-    number: int = 0
-    alone: bool = True
+    number: int
+    alone: bool
+    exact: bool
 
 
 class StepLoss(nn.Module):
     """The loss of a step over exactly the chosen units, with one backward.
 
     Value and gradient are those of the criterion over these units of the whole images' maps, whatever
-    windows they are computed through. Windows are chosen by cost, run one batch after another, each
+    windows they are computed through; second derivatives are not there. Windows are chosen by cost, run one batch after another, each
     forward and backward at once; the sum of their gradients is handed to autograd as one.
 
     Args:
@@ -127,7 +129,7 @@ class StepLoss(nn.Module):
         batches = list(self._batches(jobs))
         self._agree = self._agreement(jobs)
         if not torch.is_grad_enabled() or len(batches) == 1:
-            shares = [self._timed(self._total, batch) * scale for batch in batches]
+            shares = [self._timed(self._agreed_total, batch) * scale for batch in batches]
             return torch.stack(shares).sum() if shares else self._nothing()
         return self._in_turn(batches, scale) if batches else self._nothing()
 
@@ -139,8 +141,11 @@ class StepLoss(nn.Module):
                 labels = torch.as_tensor(target)
                 each = torch.zeros(labels.shape, device=labels.device)
                 jobs = self._own(image, Chosen(labels, None, None, labels.numel()))
+                agree = self._agreement(jobs)
                 for batch in self._batches(jobs):
-                    rows = torch.split(self._each(batch), [len(job.terms.targets) for job in batch])
+                    with agree([(job.number, job.window) for job in batch]):
+                        losses = self._each(batch)
+                    rows = torch.split(losses, [len(job.terms.targets) for job in batch])
                     for job, part in zip(batch, rows, strict=True):
                         units = job.window.units
                         each[units.slices] = part.reshape(units.shape).to(each)
@@ -165,7 +170,9 @@ class StepLoss(nn.Module):
             chosen = choose(labels, None if units is None else units[i], self._ignore)
             weight += chosen.weight
             jobs += (
-                self._crops(image, chosen) if self.context == "crop" else self._own(image, chosen)
+                self._crops(image, chosen, i)
+                if self.context == "crop"
+                else self._own(image, chosen, i)
             )
         return jobs, weight
 
@@ -178,12 +185,13 @@ class StepLoss(nn.Module):
             chosen.mask(),
             self.covering,
         )
+        alone, every = len(cover) == 1, Box.whole(tuple(chosen.targets.shape))
         return [
-            _Job(image, window, terms(chosen, window.units), number, len(cover) == 1)
-            for window in cover
+            _Job(image, w, terms(chosen, w.units), number, alone, exact=w.inside == every)
+            for w in cover
         ]
 
-    def _crops(self, image: Any, chosen: Chosen) -> list[_Job]:
+    def _crops(self, image: Any, chosen: Chosen, number: int) -> list[_Job]:
         """Return the boxes of an image, each cut out by itself."""
         if chosen.boxes is None:
             raise FullconvError(
@@ -194,7 +202,14 @@ class StepLoss(nn.Module):
             self._planner.know(image.shape[0], tuple(image.shape[1:]))
         map_shape = tuple(chosen.targets.shape)
         return [
-            _Job(image, self._crop(image, box, map_shape), valid_terms(chosen, box, self._ignore))
+            _Job(
+                image,
+                self._crop(image, box, map_shape),
+                valid_terms(chosen, box, self._ignore),
+                number,
+                alone=True,
+                exact=True,
+            )
             for box in chosen.boxes
         ]
 
@@ -203,8 +218,13 @@ class StepLoss(nn.Module):
         shape = tuple(image.shape[1:])
         if map_shape == shape:
             return Window(units=box, reads=box, inside=inside)
-        geometry = self._planner.geometry(image.shape[0], shape)
-        return Window(units=box, reads=geometry.field_of_units(box), inside=inside)
+        field = self._planner.geometry(image.shape[0], shape).field_of_units(box)
+        if not Box.whole(shape).contains(field):
+            raise FullconvError(
+                "`net` must not pad where boxes are cut out by themselves and the map is smaller than "
+                f"the image, got units {box} that see {field}, past the image; use `context='image'`"
+            )
+        return Window(units=box, reads=field, inside=inside)
 
     def _batches(self, jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
         """Yield the windows of a step in batches of one shape, as many as may run together."""
@@ -241,7 +261,7 @@ class StepLoss(nn.Module):
     def _forth_and_back(
         self, batch: list[_Job], scale: float, leaves: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        share = self._total(batch) * scale
+        share = self._agreed_total(batch) * scale
         if not share.requires_grad:
             return share.detach(), [None] * len(leaves)
         return share.detach(), gradients(share, leaves)
@@ -256,12 +276,16 @@ class StepLoss(nn.Module):
             self._planner.note(image.shape[0], sides, len(batch), seconds)
         return found
 
+    def _agreed_total(self, batch: list[_Job]) -> Tensor:
+        with self._agree([(job.number, job.window) for job in batch]):
+            return self._total(batch)
+
     def _total(self, batch: list[_Job]) -> Tensor:
         """Return the summed loss of the units of windows of one shape."""
         losses = self._each(batch)
         if all(job.terms.counts is None for job in batch):
             return losses.sum()
-        counts = torch.cat([_counts(job.terms) for job in batch]).to(losses)
+        counts = torch.cat([_counts(job.terms).to(losses) for job in batch])
         # Where nothing counts the loss may be anything, even infinite.
         return torch.where(counts > 0, losses, 0).mul(counts).sum()
 
@@ -269,8 +293,7 @@ class StepLoss(nn.Module):
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
         stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
-        with self._agree([(job.number, job.window) for job in batch]):
-            found = self.net(laid_out(stack, self.net))
+        found = self.net(laid_out(stack, self.net))
         rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
         if logits.dtype in {torch.bfloat16, torch.float16}:
@@ -295,7 +318,9 @@ class StepLoss(nn.Module):
 def _rows(part: Tensor, job: _Job) -> Tensor:
     """Return the logits of the units of a window that count, `(n, classes)`."""
     inside = job.window.inside
-    if any(stop > size for stop, size in zip(inside.stop, part.shape[1:], strict=True)):
+    shape = tuple(part.shape[1:])
+    beyond = any(a > b for a, b in zip(inside.stop, shape, strict=True))
+    if beyond or (job.exact and inside.stop != shape):
         raise FullconvError(
             f"`targets` must have the shape of the map: the network's map of {job.window.reads.shape} "
             f"px is {tuple(part.shape[1:])}, got labels of which it owns {job.window.units.shape}"
@@ -305,7 +330,7 @@ def _rows(part: Tensor, job: _Job) -> Tensor:
 
 
 def _counts(found: Terms) -> Tensor:
-    return torch.ones(len(found.targets)) if found.counts is None else found.counts.float()
+    return torch.ones(len(found.targets)) if found.counts is None else found.counts
 
 
 def _differentiable(batch: Sequence[_Job]) -> list[Tensor]:

@@ -72,13 +72,18 @@ class Streamed(nn.Module):
         """Return what makes dropout the same in all windows of one pass."""
         return self._planner.agreement(images.shape[1], tuple(images.shape[2:]))
 
-    def run(self, images: Tensor, part: tuple[slice, Window], agree: Agreement) -> Tensor:
-        """Return the units that a window owns; `agree` makes dropout the same in all windows."""
+    def agreeing(
+        self, images: Tensor, part: tuple[slice, Window], agree: Agreement
+    ) -> AbstractContextManager[Any]:
+        """Return what makes dropout the same in a window as in all others."""
+        which, window = part
+        return agree([(number, window) for number in range(*which.indices(len(images)))])
+
+    def run(self, images: Tensor, part: tuple[slice, Window]) -> Tensor:
+        """Return the units that a window owns."""
         which, window = part
         read = images[(which, slice(None), *window.reads.slices)]
-        numbers = range(*which.indices(len(images)))
-        with agree([(number, window) for number in numbers]):
-            found: Tensor = self.net(laid_out(read, self.net))
+        found: Tensor = self.net(laid_out(read, self.net))
         return found[(slice(None), slice(None), *window.inside.slices)]
 
 
@@ -97,7 +102,8 @@ class _Stream(torch.autograd.Function):
         ctx.save_for_backward(images, *leaves)
         found: Tensor | None = None
         for part in parts:
-            units = net.run(images, part, ctx.agree)
+            with net.agreeing(images, part, ctx.agree):
+                units = net.run(images, part)
             if found is None:
                 stops = [window.units.stop for _, window in parts]
                 shape = [max(each) for each in zip(*stops, strict=True)]
@@ -112,9 +118,10 @@ class _Stream(torch.autograd.Function):
         inputs = ([images] if ctx.needs_input_grad[2] else []) + leaves
         sums: list[Tensor | None] = [None] * len(inputs)
         for part in ctx.parts:
-            with torch.enable_grad(), ctx.context():
-                units = ctx.net.run(images, part, ctx.agree)
-            add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
+            with ctx.net.agreeing(images, part, ctx.agree):
+                with torch.enable_grad(), ctx.context():
+                    units = ctx.net.run(images, part)
+                add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
         return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums
 
 

@@ -80,7 +80,7 @@ def choose(targets: Tensor, units: Any, ignore: int | None) -> Chosen:
     if valid is not None and not valid.all():
         valid = valid.to(targets.device if counts is None else counts.device)
         counts = valid if counts is None else counts * valid
-    weight = targets.numel() if counts is None else float(counts.sum())
+    weight = targets.numel() if counts is None else float(counts.sum(dtype=torch.float64))
     return Chosen(targets, counts, boxes, weight)
 
 
@@ -115,8 +115,10 @@ def _checked(units: Tensor, targets: Tensor) -> Tensor:
         raise FullconvError(
             f"`units` must be boolean, or floating (how much each unit counts), got {units.dtype}"
         )
-    if units.is_floating_point() and not (units >= 0).all():
-        raise FullconvError("`units` must count 0 or more each, got a weight below 0 or NaN")
+    if units.is_floating_point() and not ((units >= 0) & units.isfinite()).all():
+        raise FullconvError(
+            "`units` must count 0 or more each, got a weight below 0, NaN or infinite"
+        )
     return units
 
 

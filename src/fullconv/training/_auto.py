@@ -26,7 +26,9 @@ from fullconv.training._regime import Regime, regime
 from fullconv.training._schedule import optimizer
 from fullconv.training._step import Step
 
-CANDIDATES = ("crop:1x256", "crop:4x128", "crop:4x256", "whole")
+# Smaller sub-images buy more gradient per second, but of another kind: with a field of 411 px, 4 of
+# 128 px led to a mean IU of 0.61 on whole fields of 966 x 1296 px, where 4 of 256 px led to 0.70.
+CANDIDATES = ("crop:4x256", "whole")
 WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the noise to come
 DRAWS, WHOLE_DRAWS = 6, 4
 BUDGET = 0.08  # of the run's time at most goes to measuring
