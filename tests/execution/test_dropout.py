@@ -122,3 +122,23 @@ def test_images_of_a_step_drop_different_numbers() -> None:
     torch.manual_seed(0)
     second = step([image, image], [target, target], [units[1], units[0]]).item()
     assert first != second
+
+
+def test_dropout_that_is_run_again_in_backward_is_refused() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Saving(Dropping):
+        def forward(self, x: Tensor) -> Tensor:
+            found = checkpoint(super().forward, x, use_reentrant=False)
+            assert isinstance(found, Tensor)
+            return found
+
+    torch.manual_seed(0)
+    net = Saving().double().train()
+    _, images, targets = setting()
+    units = [some(t, 0.03, seed=i) for i, t in enumerate(targets)]
+    with pytest.raises(fc.FullconvError, match="activation checkpointing"):
+        fc.StepLoss(net, CRITERION, covering="units")(images, targets, units)
+    fc.StepLoss(net, CRITERION)(images, targets).backward()
+    net.eval()
+    fc.StepLoss(net, CRITERION, covering="units")(images, targets, units).backward()

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fullconv.errors import NotLocalError
+from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Window
 from fullconv.tracing import Call, record
 
@@ -109,6 +109,12 @@ class Agreed(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ELEMENTS | CHANNELS:
             image, p = _active(*args, **kwargs)
+            if p and _computed_again():
+                raise FullconvError(
+                    "`net` must not run dropout inside activation checkpointing where images are cut "
+                    "into windows, since backward would drop other numbers: take dropout out of the "
+                    "checkpointed part, or give more `memory`"
+                )
             if p:
                 return image * self._kept(image, p, next(self._calls)) / (1 - p)
         return func(*args, **kwargs)
@@ -163,6 +169,11 @@ def _active(
     """Return the tensor that dropout is called on, and its probability; 0 where it does nothing."""
     del inplace
     return input, p if training and 0 < p < 1 else 0.0
+
+
+def _computed_again() -> bool:
+    """Return whether what runs now is run again in backward: checkpointing saves through hooks."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _hashed(z: Tensor) -> Tensor:
