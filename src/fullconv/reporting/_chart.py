@@ -180,5 +180,5 @@ def _band(band: Band, x: Axis, y: Axis) -> Markup:
 
     edge = "L".join([*places(band.low), *reversed(places(band.high))])
     return Markup(
-        '<path class="band" style="fill:{0}" d="M{1}Z"/><path style="stroke:{0}" d="M{2}"/>'
+        '<path class="band" style="fill:{0}" d="M{1}Z"/><path style="stroke:{0};stroke-width:2" d="M{2}"/>'
     ).format(css(band.colour), edge, "L".join(places(band.mean)))
