@@ -68,9 +68,12 @@ def test_vgg16_is_traced_in_less_than_a_second() -> None:
     with torch.device("meta"):
         net = vgg16(padding=100, head=True).eval()
     fc.trace(net)  # what PyTorch loads at the first run apart
-    start = time.process_time()
-    fc.trace(net)
-    assert time.process_time() - start < 1
+    seconds: list[float] = []
+    for _ in range(3):  # what else the machine does makes some slower, none faster
+        start = time.process_time()
+        fc.trace(net)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1
 
 
 def test_seven_billion_weights_that_are_nowhere_are_traced_too() -> None:
