@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,16 +67,32 @@ def test_fcn_googlenet_sees_907_px_with_its_average_pooling_and_715_without(
     assert (geometry.field, geometry.stride) == ((field,) * 2, (32, 32))
 
 
+TIMED = """
+import sys, time, torch
+sys.path.insert(0, sys.argv[1])
+import fullconv as fc
+from trunks import vgg16
+with torch.device("meta"):
+    net = vgg16(padding=100, head=True).eval()
+for _ in range(4):
+    start = time.process_time()
+    fc.trace(net)
+    print(time.process_time() - start)
+"""
+
+
 def test_vgg16_is_traced_in_less_than_a_second() -> None:
-    with torch.device("meta"):
-        net = vgg16(padding=100, head=True).eval()
-    fc.trace(net)  # what PyTorch loads at the first run apart
-    seconds: list[float] = []
-    for _ in range(3):  # what else the machine does makes some slower, none faster
-        start = time.process_time()
-        fc.trace(net)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 1
+    # In a process of its own: counting covered lines would take longer than tracing.
+    env = {k: v for k, v in os.environ.items() if not k.startswith("COV")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TIMED, str(Path(__file__).parent)],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, *later = map(float, done.stdout.split())
+    assert first > 0  # it loads parts of PyTorch as well
+    assert min(later) < 1
 
 
 def test_seven_billion_weights_that_are_nowhere_are_traced_too() -> None:
