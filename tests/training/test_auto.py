@@ -86,7 +86,7 @@ def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) ->
 
 
 def orders() -> tuple[Cuts, Order]:
-    return Cuts([(40, 40)] * 5, count=2, size=10, seed=0), Order(5, batch=2, seed=0)
+    return Cuts([(40, 40)] * 5, count=2, size=10, seed=0), Order(range(5), batch=2, seed=0)
 
 
 def test_steps_are_cuts_before_the_turn_and_whole_images_after_it() -> None:

@@ -83,7 +83,10 @@ def _earlier(config: TrainConfig, console: Console) -> Run | None:
     if not (config.out / "run.json").is_file():
         return None
     run = Run.open(config.out)
-    if replace(TrainConfig.from_dict(run.config()), out=config.out) != config:
+    earlier = TrainConfig.from_dict(run.config())
+    # Neither where the data lies now nor how many processes read it changes a run.
+    alike = replace(earlier, out=config.out, data=config.data, workers=config.workers)
+    if alike != config or earlier.data.resolve() != config.data.resolve():
         raise BadRunError(
             f"`out` must hold runs with these settings alone, got {config.out}, which had others; "
             "remove that folder, or choose another `out`"

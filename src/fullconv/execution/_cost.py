@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from fullconv.execution._memory import forward_bytes
+from fullconv.execution._memory import WORKSPACE, forward_bytes
 from fullconv.geometry import Geometry
 from fullconv.tracing import Call, Program, Value, hollow, record
 
@@ -31,9 +31,6 @@ Sizes = Sequence[Any]  # one side per axis, in px: numbers, or arrays of them
 PASS = 40.0
 # Backward takes two convolutions for each one of forward.
 WITH_BACKWARD = 3.0
-# What a pass takes beyond the tensors that are kept: gradients on their way down, copies in other
-# layouts, scratch space inside convolutions.
-WORKSPACE = 1.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 
+# What a pass takes beyond the tensors that the network names, or keeps for backward: gradients on
+# their way down, copies in other layouts, scratch space inside convolutions. Measured on CPU: 1.05 to
+# 1.3 times the named tensors.
+WORKSPACE = 1.3
+
 # glibc's M_MMAP_THRESHOLD, and the size from which on a block is given back when it is freed.
 M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 2**16
 

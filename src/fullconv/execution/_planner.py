@@ -12,11 +12,11 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.execution._choose import Ints, cheapest_boxes, every_unit, prices
-from fullconv.execution._cost import WITH_BACKWARD, WORKSPACE, Costs, costs_of, kept_bytes
+from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
-from fullconv.execution._memory import forward_bytes, in_words
+from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
 from fullconv.execution._speed import Speed
-from fullconv.geometry import Box, Geometry, Window, grid_cover
+from fullconv.geometry import Box, Geometry, Window, grid_cover, least_window
 from fullconv.tracing import record, trace
 
 Covering = Literal["cheapest", "whole", "units"]
@@ -225,17 +225,14 @@ class Planner:
         return self._fitting(best, geometry, shape, costs)
 
     def _grid(self, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> list[Box]:
-        """Return the grid of boxes of all units that fits the memory; the coarsest if none does."""
+        """Return the grid of boxes of all units that fits the memory; the finest if none does."""
         most = None
         if self.memory is not None:
             # The bytes of each px fall with the size of the window.
             lows = geometry.nearest_shapes(geometry.field)[-1]
             per_px = max(float(costs.training_bytes(s)) / prod(s) for s in (lows, shape))
-            most = max(1, int(self.memory / per_px))
-        try:
-            return [window.units for window in grid_cover(geometry, shape, max_window_px=most)]
-        except FullconvError:
-            return [Box.whole(geometry.map_shape(shape))]
+            most = max(prod(least_window(geometry, shape)), int(self.memory / per_px))
+        return [window.units for window in grid_cover(geometry, shape, max_window_px=most)]
 
     def _fitting(
         self, boxes: list[Box], geometry: Geometry, shape: tuple[int, ...], costs: Costs
@@ -245,26 +242,12 @@ class Planner:
             sides = [geometry.window(box, shape).reads.shape for box in boxes]
             needed = max(float(costs.training_bytes(s)) for s in sides)
             if needed > self.memory:
-                least = self._least(geometry, shape, costs)
+                least = float(costs.training_bytes(least_window(geometry, shape)))
                 raise FullconvError(
                     f"`memory` must hold one window, got {in_words(self.memory)} for an image of shape "
                     f"{shape}: about {in_words(least)} would do"
                 )
         return boxes
-
-    def _least(self, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> float:
-        """Return the bytes that the largest of the smallest windows takes."""
-        sides = [
-            max(
-                stop - start
-                for start, stop in (
-                    axis.reads(i, min(i + axis.units, axis.map_size(size)), size)
-                    for i in range(0, axis.map_size(size), axis.units)
-                )
-            )
-            for axis, size in zip(geometry.axes, shape, strict=True)
-        ]
-        return float(costs.training_bytes(sides))
 
     def _forget_other_modes(self) -> None:
         modes: tuple[object, ...] = (

@@ -19,6 +19,7 @@ from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Covering, Planner
 from fullconv.execution._units import Chosen, Terms, choose, terms, valid_terms
 from fullconv.geometry import Box, Window
+from fullconv.tracing import buffers_kept
 
 Context = Literal["image", "crop"]
 
@@ -48,8 +49,9 @@ class StepLoss(nn.Module):
     """The loss of a step over exactly the chosen units, with one backward.
 
     Value and gradient are those of the criterion over these units of the whole images' maps, whatever
-    windows they are computed through; second derivatives are not there. Windows are chosen by cost, run one batch after another, each
-    forward and backward at once; the sum of their gradients is handed to autograd as one.
+    windows they are computed through; second derivatives are not there. Windows are chosen by cost,
+    run one batch after another, each forward and backward at once; the sum of their gradients is
+    handed to autograd as one.
 
     Args:
         net: Takes `(batch, channels, *spatial)`, returns a map `(batch, classes, *map)`.
@@ -134,9 +136,12 @@ class StepLoss(nn.Module):
         return self._in_turn(batches, scale) if batches else self._nothing()
 
     def losses(self, images: Any, targets: Any) -> list[Tensor]:
-        """Return the loss of every unit, one map `(*map_shape)` per image, without gradients."""
+        """Return the loss of every unit, one map `(*map_shape)` per image, without gradients.
+
+        The network stays as it is: BatchNorm in training counts nothing twice.
+        """
         found: list[Tensor] = []
-        with torch.no_grad():
+        with torch.no_grad(), buffers_kept(self.net):
             for image, target in zip(images, targets, strict=True):
                 labels = torch.as_tensor(target)
                 each = torch.zeros(labels.shape, device=labels.device)

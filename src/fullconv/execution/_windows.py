@@ -7,14 +7,10 @@ from math import prod
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution._memory import forward_bytes, in_words, return_freed_memory
+from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words, return_freed_memory
 from fullconv.execution._pixels import channels_last
-from fullconv.geometry import Geometry, Window, grid_cover
+from fullconv.geometry import Geometry, Window, grid_cover, least_window
 from fullconv.tracing import record, trace
-
-# What a forward pass takes beyond the tensors that the network names: copies in other layouts and
-# scratch space inside convolutions. Measured on CPU: 1.05 to 1.3 times the named tensors.
-WORKSPACE = 1.3
 
 
 class Windows:
@@ -54,7 +50,7 @@ class Windows:
         except FullconvError as error:
             raise FullconvError(
                 f"`memory` must hold one window, got {in_words(self._memory)} for an image of shape "
-                f"{tuple(shape)}: about {in_words(self._least(geometry, shape) * per_px)} would do"
+                f"{tuple(shape)}: about {in_words(prod(least_window(geometry, shape)) * per_px)} would do"
             ) from error
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
@@ -78,19 +74,6 @@ class Windows:
             taken = forward_bytes(record(self._net, channels, least))
             self._bytes_per_px[axes] = WORKSPACE * taken / prod(least)
         return self._bytes_per_px[axes]
-
-    def _least(self, geometry: Geometry, shape: tuple[int, ...]) -> int:
-        """Return the pixels of the largest of the smallest windows."""
-        return prod(
-            max(
-                stop - start
-                for start, stop in (
-                    axis.reads(i, min(i + axis.units, axis.map_size(size)), size)
-                    for i in range(0, axis.map_size(size), axis.units)
-                )
-            )
-            for axis, size in zip(geometry.axes, shape, strict=True)
-        )
 
 
 def run_window(net: nn.Module, image: Tensor, window: Window) -> Tensor:

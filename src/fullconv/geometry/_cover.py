@@ -52,6 +52,15 @@ def grid_cover(
     )
 
 
+def least_window(geometry: Geometry, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sides, in px, of the largest of the smallest windows that cover an image."""
+    finest = (
+        min(_cuts(axis, size), key=lambda cut: cut.longest)
+        for axis, size in zip(geometry.axes, shape, strict=True)
+    )
+    return tuple(cut.longest for cut in finest)
+
+
 def cover_px(cover: tuple[Window, ...]) -> int:
     """Return the pixels that a cover reads, halos counted as often as they are read."""
     return sum(window.reads.size for window in cover)
@@ -62,7 +71,7 @@ def _blocks(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[int,
     cuts = [list(_cuts(axis, size)) for axis, size in zip(geometry.axes, shape, strict=True)]
     grids = [g for g in product(*cuts) if prod(cut.longest for cut in g) <= most]
     if not grids:
-        least = prod(min(cut.longest for cut in axis_cuts) for axis_cuts in cuts)
+        least = prod(least_window(geometry, shape))
         raise FullconvError(
             f"`max_window_px` must be at least {least}, the smallest window on an image of shape "
             f"{tuple(shape)}, got {most}"

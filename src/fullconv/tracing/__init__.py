@@ -11,7 +11,7 @@ from fullconv.tracing._layers import Layer, layers
 from fullconv.tracing._program import Call, Program, Value
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, pointwise, rule
-from fullconv.tracing._subject import hollow, record
+from fullconv.tracing._subject import buffers_kept, hollow, record
 from fullconv.tracing._trace import trace
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Reach",
     "Step",
     "Value",
+    "buffers_kept",
     "hollow",
     "layers",
     "pointwise",

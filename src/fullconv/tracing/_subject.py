@@ -67,7 +67,7 @@ class Subject:
         return self._record_fake(shape, most)
 
     def _record_fake(self, shape: tuple[int, ...], most: int) -> Program:
-        with _plainly(), _buffers_kept(self.net), _fake_tensors():
+        with _plainly(), buffers_kept(self.net), _fake_tensors():
             return write_down(self.net, _example(self.net, self.channels, shape), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
@@ -75,7 +75,7 @@ class Subject:
         if self.on_meta:
             with _plainly():
                 return self._hollow(_example(self._hollow, self.channels, shape))
-        with _plainly(), _buffers_kept(self.net), _fake_tensors():
+        with _plainly(), buffers_kept(self.net), _fake_tensors():
             return self.net(_example(self.net, self.channels, shape))
 
     def raised_by(self, error: BaseException) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def _fake_tensors() -> Generator[None]:
 
 
 @contextmanager
-def _buffers_kept(net: nn.Module) -> Generator[None]:
+def buffers_kept(net: nn.Module) -> Generator[None]:
     """Put back what a run in training mode writes into buffers: integer counters are really counted."""
     before = [(buffer, buffer._version, buffer.clone()) for buffer in net.buffers()]
     try:

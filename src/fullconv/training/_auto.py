@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import nn
 
-from fullconv.errors import NotLocalError
+from fullconv.errors import FullconvError
 from fullconv.prediction import best_device
 from fullconv.training._data import ImageData
 from fullconv.training._losses import Criterion
@@ -37,10 +37,17 @@ ENDING = 0.8  # of the run is over when whole images take over
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What was chosen, and from which readings."""
+    """What was chosen, and from which readings.
+
+    Attributes:
+        regime: To begin with.
+        readings: Of the regimes that were measured.
+        ending: Whether the run may end on whole images: they fit the memory, or may be cut.
+    """
 
     regime: Regime
     readings: tuple[Reading, ...]
+    ending: bool
 
     @property
     def why(self) -> str:
@@ -65,7 +72,12 @@ class Choice:
             }
             for r in self.readings
         ]
-        return {"sampling": self.regime.name, "why": self.why, "readings": rows}
+        return {
+            "sampling": self.regime.name,
+            "why": self.why,
+            "ends_on_whole": self.ending,
+            "readings": rows,
+        }
 
 
 def candidates(data: ImageData, batch: int) -> list[Regime]:
@@ -96,22 +108,22 @@ def choose(
         memory: Bytes that a step may add; None for no limit.
     """
     if len(regimes) == 1:
-        return Choice(regime=regimes[0], readings=())
+        return Choice(regime=regimes[0], readings=(), ending=True)
     data.setup()
     until = time.perf_counter() + (BUDGET * seconds if seconds else 60.0)
     twin = copy.deepcopy(net).to(best_device()).train()
     steps = [Step(twin, criterion, sampler=one.sampler, memory=memory) for one in regimes]
     readings: list[Reading] = []
-    with suppress(NotLocalError):  # whole images that neither fit nor may be cut
+    with suppress(FullconvError):  # whole images that neither fit nor may be cut
         _warm(twin, steps[0], data, regimes[0], until)
         for one, step in zip(regimes, steps, strict=True):
             if time.perf_counter() >= until:
                 break
             draws = data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)
             readings.append(read(step, twin, one, draws))
-    if not readings:
-        return Choice(regime=regimes[0], readings=())
-    return Choice(regime=max(readings, key=lambda r: r.worth).regime, readings=tuple(readings))
+    best = max(readings, key=lambda r: r.worth).regime if readings else regimes[0]
+    ran_whole = any(not r.regime.cut for r in readings)
+    return Choice(regime=best, readings=tuple(readings), ending=memory is None or ran_whole)
 
 
 def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float) -> None:

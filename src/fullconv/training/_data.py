@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from fullconv.errors import BadDataError
+from fullconv.errors import BadConfigError, BadDataError
 from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
 from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._order import Cuts, Key, Order, Turning
@@ -149,7 +149,25 @@ class ImageData(pl.LightningDataModule):
         shapes = self._shapes()
         if regime.cut:
             return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
-        return Order(len(shapes), batch=regime.images, seed=self.seed)
+        return Order(self._among(regime, shapes), batch=regime.images, seed=self.seed)
+
+    def _among(self, regime: Regime, shapes: Sequence[tuple[int, ...]]) -> list[int]:
+        """Return the images that steps are drawn from: those that hold what a regime takes of them."""
+        found = [i for i, shape in enumerate(shapes) if min(shape) >= regime.least]
+        if not found:
+            largest = max(shapes, key=min)
+            raise BadConfigError(
+                f"`sampling` = {regime.name} needs images of at least {regime.least} px per side, got "
+                f"none: the largest is {' x '.join(map(str, largest))}"
+            )
+        if regime.share < 1 and regime.images > len(found):
+            least = ceil(1000 * regime.images * regime.share / len(found)) / 1000
+            raise BadConfigError(
+                f"`sampling` = {regime.name} takes {regime.images} images per step, to count as many "
+                f"units as whole images have, got {len(found)}; "
+                f"{regime.name.split(':')[0]}:{least:g} is the least"
+            )
+        return found
 
     def _shapes(self) -> list[tuple[int, ...]]:
         return [self.survey.shapes[sample.name] for sample in self.dataset.splits["train"]]

@@ -24,10 +24,15 @@ class Order(Sampler[list[Key]]):
     """The steps of an epoch: a permutation by seed and epoch, cut into batches.
 
     `set_epoch` is called by the trainer; `start_after` leaves out what a resumed run has seen.
+
+    Args:
+        images: Indices of the images to draw from.
+        batch: Images per step.
+        seed: Seed of the run.
     """
 
-    def __init__(self, size: int, *, batch: int, seed: int) -> None:
-        self.size = size
+    def __init__(self, images: Sequence[int], *, batch: int, seed: int) -> None:
+        self.images = images
         self.batch = batch
         self.seed = seed
         self.epoch = 0
@@ -35,7 +40,7 @@ class Order(Sampler[list[Key]]):
         self._skip = 0
 
     def __len__(self) -> int:
-        return ceil(self.size / self.batch)
+        return ceil(len(self.images) / self.batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the next permutation for this epoch."""
@@ -47,9 +52,9 @@ class Order(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         skip, self._skip = self._skip, 0
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        keys = [Key(int(index), self.epoch) for index in order]
-        for start in range(skip * self.batch, self.size, self.batch):
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
+        keys = [Key(self.images[place], self.epoch) for place in order]
+        for start in range(skip * self.batch, len(keys), self.batch):
             yield keys[start : start + self.batch]
 
 

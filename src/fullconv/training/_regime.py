@@ -19,12 +19,16 @@ class Regime:
         images: Images of a step, or sub-images cut out beforehand.
         sampler: Which units of these count; None for all.
         cut: Side of the sub-images that are cut out of their images, in px; None for whole ones.
+        least: Shortest side of an image that a step can use, in px.
+        share: Of the units of an image that count, on average.
     """
 
     name: str
     images: int
     sampler: Sampler | None = None
     cut: int | None = None
+    least: int = 1
+    share: float = 1.0
 
 
 def regime(text: str, *, batch: int = 1, ignore: int = 255, cell: int = 1) -> Regime:
@@ -43,7 +47,8 @@ def regime(text: str, *, batch: int = 1, ignore: int = 255, cell: int = 1) -> Re
     match name:
         case "sampled" | "sampled-coarse":
             sampler = Sampled(float(value), cell if name == "sampled-coarse" else 1)
-            return Regime(name=text, images=max(1, round(batch * sampler.images)), sampler=sampler)
+            images = max(1, round(batch * sampler.images))
+            return Regime(name=text, images=images, sampler=sampler, share=sampler.keep)
         case "crop":
             count, size = map(int, value.split("x"))
             return Regime(name=text, images=Patchwise(count, size).count, cut=size)
@@ -51,7 +56,7 @@ def regime(text: str, *, batch: int = 1, ignore: int = 255, cell: int = 1) -> Re
             count, _, size = value.partition("x")
             sampler = Patchwise(int(count), int(size) if size else None)
             images = max(batch, min(sampler.count, MOST_IMAGES))
-            return Regime(name=text, images=images, sampler=sampler)
+            return Regime(name=text, images=images, sampler=sampler, least=int(size or 1))
         case "balanced" | "balanced-unbiased":
             balanced = Balanced(int(value), unbiased=name != "balanced", ignore=ignore)
             return Regime(name=text, images=batch, sampler=balanced)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.execution import StepLoss, Streamed
+from fullconv.execution import StepLoss, Streamed, add_up, gradients, handed
 from fullconv.sampling import Hard, Sampler, generator
 from fullconv.training._losses import Criterion, UnitCriterion
 
@@ -34,14 +34,12 @@ def step_loss(net: nn.Module, criterion: Criterion, groups: Sequence[Group]) -> 
         return torch.stack(shares).sum()
     parameters = [p for p in net.parameters() if p.requires_grad]
     loss = torch.zeros_like(weight)
-    sums = [torch.zeros_like(p) for p in parameters]
+    sums: list[Tensor | None] = [None] * len(parameters)
     for group in groups:
         share = _total(net, criterion, group) / weight
-        grads = torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True)
-        for total, grad in zip(sums, grads, strict=True):
-            total += grad
+        add_up(sums, gradients(share, parameters))
         loss += share.detach()
-    return _Handed.apply(loss, sums, *parameters)  # pyright: ignore[reportReturnType] (untyped)
+    return handed(loss, parameters, sums)
 
 
 class Step:
@@ -153,16 +151,3 @@ def logits_of(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
             "upsample its last layer, and crop at the bottom and right"
         )
     return logits.float()
-
-
-class _Handed(torch.autograd.Function):
-    """A loss whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, grads: list[Tensor], *_parameters: Tensor) -> Tensor:
-        ctx.grads = grads
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(grad * outputs[0] for grad in ctx.grads)

@@ -76,8 +76,9 @@ def train(
         _check_network(net, recipe)
         limit = None if config.memory is None else process_memory(config.memory)
         data = _data(config, dataset, facts, limit)
-        memory = None if limit is None else _left_for_steps(limit, net, data)
         chosen = None if config.sampling == "auto" else _regime(config, recipe, net)
+        held = chosen.images if chosen and not chosen.cut else config.batch
+        memory = None if limit is None else _left_for_steps(limit, net, data, held)
         module = _module(config, net, facts, chosen, memory)
     if resume:
         _go_back_to_checkpoint(run, config, module)
@@ -121,7 +122,8 @@ def read_regimes(
 def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
     """Return the names of the regimes worth comparing on these images: ends, and what lies between."""
     data = _data(config, dataset, facts, None)
-    return [*(one.name for one in candidates(data, config.batch)), "sampled:0.5"]
+    names = [one.name for one in candidates(data, config.batch)]
+    return [*names, "sampled:0.5"] if len(dataset.splits["train"]) > 2 * config.batch else names
 
 
 def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, TrainConfig]:
@@ -177,7 +179,8 @@ def _follow_what_pays(
 ) -> None:
     """Choose a regime by measuring, or take the one that a resumed run has chosen."""
     if run.sampling_json.is_file():
-        name = run.sampling()["sampling"]
+        known = run.sampling()
+        name, ending = known["sampling"], known["ends_on_whole"]
     else:
         choice = choose(
             module.net,
@@ -189,9 +192,9 @@ def _follow_what_pays(
         )
         write_json(run.sampling_json, choice.to_json())
         console.print(f"sampling {choice.why}")
-        name = choice.regime.name
-    whole = regime("whole", batch=config.batch)
-    data.follow(regime(name, batch=config.batch), None if name == "whole" else whole)
+        name, ending = choice.regime.name, choice.ending
+    whole = regime("whole", batch=config.batch) if ending and name != "whole" else None
+    data.follow(regime(name, batch=config.batch), whole)
 
 
 def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | None) -> ImageData:
@@ -206,15 +209,15 @@ def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | Non
     )
 
 
-def _left_for_steps(limit: int, net: nn.Module, data: ImageData) -> int:
+def _left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) -> int:
     """Return the bytes that a step may add in a process with that limit.
 
     Gradients and the optimiser's state take three times the weights; images are held where they are
-    cached, and two of the largest as they are read and put together.
+    cached, and those of a step as they are read and put together, with one more on its way.
     """
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     largest = max(prod(shape) for shape in data.survey.shapes.values())
-    held = data.cached_bytes + 2 * largest * (4 * data.survey.channels + 8) + 3 * weights
+    held = data.cached_bytes + (1 + images) * largest * (4 * data.survey.channels + 8) + 3 * weights
     return left_for_windows(limit, net, held_bytes=held)
 
 
