@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from rich.console import Console
 
 from fullconv.comparing import compare, measure, verdict
 from fullconv.comparing._curve import Curve, curve
-from fullconv.errors import BadConfigError, BadRunError
-from fullconv.training import TrainConfig
+from fullconv.errors import BadConfigError, BadRunError, FullconvError
+from fullconv.training import TrainConfig, _auto
 
 
 class Told:
@@ -97,6 +99,9 @@ def test_a_comparison_trains_tells_and_goes_on(scenes: Path, tmp_path: Path) -> 
     wider = compare(config, ["whole", "crop:2x16"], seeds=2, console=quiet())
     assert {p: p.stat().st_mtime_ns for p in before} == before  # not trained again
     assert [len(each) for each in wider.runs.values()] == [2, 2]
+    near = replace(config, workers=2, data=Path(os.path.relpath(scenes)))
+    again = compare(near, ["whole", "crop:2x16"], console=quiet())
+    assert again.verdict.entries == found.verdict.entries
     with pytest.raises(BadRunError, match="`out` must hold runs with these settings alone"):
         compare(
             settings(scenes, tmp_path / "out", lr=1e-4), ["whole", "crop:2x16"], console=quiet()
@@ -115,3 +120,11 @@ def test_measuring_writes_nothing(scenes: Path, tmp_path: Path) -> None:
     assert [r.regime.name for r in found] == ["whole", "sampled:0.5", "crop:2x16"]
     assert all(r.seconds > 0 and r.signal > 0 for r in found)
     assert not out.exists()
+
+
+def test_what_takes_too_long_to_measure_is_said(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_auto, "MEASURING_S", 0.0)
+    with pytest.raises(FullconvError, match="got no time for crop:2x16, whole"):
+        measure(settings(scenes, tmp_path / "out"), ["whole", "crop:2x16"], console=quiet())

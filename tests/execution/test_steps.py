@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fullconv as fc
@@ -100,6 +102,29 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
         fc.StepLoss(net, CRITERION, memory="10 KiB")(images, targets)
     least = str(caught.value).split("about ")[1].split(" would")[0]
     fc.StepLoss(net, CRITERION, memory=least)(images, targets)
+
+
+@given(
+    shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    depth=st.integers(1, 3),
+    pool=st.integers(2, 3),
+)
+@settings(max_examples=15, deadline=None)
+def test_what_would_do_does_for_every_network(
+    shape: tuple[int, int], depth: int, pool: int
+) -> None:
+    layers = [
+        layer
+        for _ in range(depth)
+        for layer in (nn.Conv2d(2, 2, 3, padding=1), nn.MaxPool2d(pool, ceil_mode=True))
+    ]
+    net = nn.Sequential(*layers, nn.Conv2d(2, CLASSES, 1))
+    image = torch.randn(2, *shape)
+    target = torch.zeros(net(image[None]).shape[2:], dtype=torch.long)
+    with pytest.raises(fc.FullconvError, match="`memory` must hold one window, got") as caught:
+        fc.StepLoss(net, CRITERION, memory=1)([image], [target])
+    least = str(caught.value).split("about ")[1].split(" would")[0]
+    fc.StepLoss(net, CRITERION, memory=least)([image], [target])
 
 
 @pytest.mark.parametrize("units", [[torch.zeros(40, 48, dtype=torch.bool)], [[]]])

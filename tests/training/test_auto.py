@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, _auto, train
-from fullconv.training._auto import Choice, candidates
+from fullconv.training import TrainConfig, _auto, criterion, train
+from fullconv.training._auto import Choice, candidates, choose
 from fullconv.training._data import ImageData
 from fullconv.training._noise import Reading, read
 from fullconv.training._order import Cuts, Order, Turning
@@ -68,12 +68,28 @@ def test_worth_falls_with_seconds_and_noise() -> None:
     assert reading("crop:1x256", 0.1, 4000.0).worth < reading("whole", 1.0, 100.0).worth
 
 
+def test_whole_images_that_neither_fit_nor_may_be_cut_are_not_what_a_run_ends_on(
+    scenes: Path,
+) -> None:
+    dataset = open_dataset(scenes)
+    data = ImageData(dataset, survey(dataset), workers=0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    regimes = [regime("crop:1x16"), regime("whole")]
+    few, many = (
+        choose(net, criterion("cross-entropy"), data, regimes, seconds=None, memory=memory)
+        for memory in (100_000, 10_000_000)
+    )
+    assert [one.regime.name for one in few.readings] == ["crop:1x16"]
+    assert (few.ending, many.ending) == (False, True)
+    assert few.to_json()["ends_on_whole"] is False
+
+
 def test_the_reason_says_numbers() -> None:
     readings = (reading("crop:1x256", 0.1, 4.0), reading("whole", 1.0, 0.1))
-    choice = Choice(regime=readings[0].regime, readings=readings)
+    choice = Choice(regime=readings[0].regime, readings=readings, ending=True)
     assert choice.why == ("crop:1x256: 0.10 s per step; gradient signal per second 2.2 times whole")
     assert choice.to_json()["readings"][1]["sampling"] == "whole"
-    assert "no time to measure" in Choice(regime=regime("whole"), readings=()).why
+    assert "no time to measure" in Choice(regime=regime("whole"), readings=(), ending=True).why
 
 
 def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) -> None:

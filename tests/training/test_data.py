@@ -1,5 +1,6 @@
 """Order, batching, caching and augmentation."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fullconv.errors import BadDataError
+from fullconv.errors import BadConfigError, BadDataError
 from fullconv.geometry import Box
 from fullconv.images import Dataset, Sample, open_dataset, survey
 from fullconv.training import ImageData
@@ -18,6 +19,7 @@ from fullconv.training import _data as data_file
 from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._data import Images, spread, stack_by_size
 from fullconv.training._order import Cuts, Key, Order
+from fullconv.training._regime import regime
 
 
 def keys(order: Order, epoch: int) -> list[list[int]]:
@@ -45,6 +47,36 @@ def test_a_resumed_order_goes_on_where_it_was(step: int) -> None:
     first = order.epoch
     found = list(chain(*(keys(order, epoch) for epoch in range(first, 3))))
     assert found == expected
+
+
+def shaped(scenes: Path, *shapes: tuple[int, int]) -> ImageData:
+    dataset = open_dataset(scenes)
+    facts = survey(dataset)
+    names = [sample.name for sample in dataset.splits["train"]]
+    sizes = dict(zip(names, shapes * len(names), strict=False))
+    return ImageData(dataset, replace(facts, shapes=facts.shapes | sizes))
+
+
+def test_sub_images_come_from_images_that_hold_them(scenes: Path) -> None:
+    data = shaped(scenes, (64, 80), (32, 200))
+    data.follow(regime("patchwise:1x48"))
+    images = len(data.dataset.splits["train"])
+    drawn = {key.index for _ in range(5) for step in data._order for key in step}
+    assert drawn == set(range(0, images, 2))
+    with pytest.raises(
+        BadConfigError, match=r"`sampling` = patchwise:1x70 needs images of at leas"
+    ):
+        data.follow(regime("patchwise:1x70"))
+
+
+def test_more_images_per_step_than_there_are_are_refused(scenes: Path) -> None:
+    data = shaped(scenes, (64, 80))
+    images = len(data.dataset.splits["train"])
+    data.follow(regime(f"sampled:{1 / images}"))
+    with pytest.raises(BadConfigError, match="takes 100 images per step") as caught:
+        data.follow(regime("sampled:0.01"))
+    least = str(caught.value).split("; ")[1].removesuffix(" is the least")
+    data.follow(regime(least))
 
 
 def test_images_of_one_size_are_stacked_and_none_is_resized() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,15 @@ def test_units_one_by_one_sum_to_the_total(name: Any, weights: list[float] | Non
     each = loss.each(logits.movedim(1, -1).reshape(-1, CLASSES), targets.flatten())
     assert each.sum().item() == pytest.approx(loss.total(logits, targets).item(), rel=1e-5)
     assert loss.weights_of(targets).sum().item() == pytest.approx(loss.weight(targets).item())
+
+
+def test_choosing_hard_units_counts_nothing_twice_in_batch_norm() -> None:
+    net = nn.Sequential(small_net(), nn.BatchNorm2d(CLASSES, dtype=torch.float64)).train()
+    twin = copy.deepcopy(net)
+    Step(net, criterion("cross-entropy"), sampler=Hard(0.5))(groups()[:1], (0, 0, 0))
+    twin(groups()[0][0])
+    for name, one in net.named_buffers():
+        assert torch.allclose(one, twin.get_buffer(name)), name
 
 
 def test_dice_takes_no_chosen_units_and_keeps_to_memory() -> None:

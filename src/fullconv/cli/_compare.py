@@ -40,7 +40,7 @@ def compare(
         flags: Settings of every run.
         config: YAML file with the names of the flags as keys; flags outdo it.
         regimes: What to compare, as for `fullconv train --sampling`, with commas between. If not
-            given, sub-images of several sizes as far as they fit, whole images, and half of their units.
+            given, four sub-images of 256 px where images are larger, whole images, and half of their units.
         seeds: Runs of each.
         quick: Do not train; measure how much gradient signal each buys per second.
     """

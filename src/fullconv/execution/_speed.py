@@ -9,7 +9,7 @@ SECONDS, START = 1e-11, 5e-3
 # A run starts several windows of one shape; in a cover's price each window carries this share.
 START_SHARE = 0.25
 # What older measurements count, each time a new one comes.
-MEMORY = 0.97
+FADING = 0.97
 
 
 class Speed:
@@ -26,7 +26,7 @@ class Speed:
     def measured(self, operations: float, seconds: float) -> None:
         """Note how long one run of the network took."""
         news = (1.0, operations, seconds, operations**2, operations * seconds)
-        self._sums = [MEMORY * old + new for old, new in zip(self._sums, news, strict=True)]
+        self._sums = [FADING * old + new for old, new in zip(self._sums, news, strict=True)]
         n, x, t, xx, xt = self._sums
         spread = n * xx - x * x
         if spread > 0.01 * x * x:  # runs of different sizes: both can be told apart

@@ -116,14 +116,22 @@ def _fake_tensors() -> Generator[None]:
 
 @contextmanager
 def buffers_kept(net: nn.Module) -> Generator[None]:
-    """Put back what a run in training mode writes into buffers: integer counters are really counted."""
+    """Put back what a run in training mode writes into buffers: integer counters are really counted.
+
+    Those that stayed as they were are not written, since a graph may hold them.
+    """
     before = [(buffer, buffer._version, buffer.clone()) for buffer in net.buffers()]
     try:
         yield
     finally:
         for buffer, version, content in before:
-            if buffer._version != version:
+            if buffer._version != version or _differs(buffer, content):
                 buffer.copy_(content)
+
+
+def _differs(buffer: Tensor, content: Tensor) -> bool:
+    """Return whether a buffer was written into; BatchNorm does so without a new version."""
+    return not buffer.is_meta and not torch.equal(buffer, content)
 
 
 def _example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:

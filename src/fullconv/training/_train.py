@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import (
@@ -110,13 +110,23 @@ def read_regimes(
         dataset: The images.
         facts: What is in them.
         names: The regimes.
+
+    Raises:
+        FullconvError: If there is no time for one of them.
     """
     recipe = _recipe(config, facts)
     net = recipe.build()
     module = _module(config, net, facts, None, None)
     data = _data(config, dataset, facts, None)
     chosen = [_regime(replace(config, sampling=name), recipe, net) for name in names]
-    return choose(module.net, module.criterion, data, chosen, seconds=None).readings
+    readings = choose(module.net, module.criterion, data, chosen, seconds=None).readings
+    missing = {one.name for one in chosen} - {one.regime.name for one in readings}
+    if missing:
+        raise FullconvError(
+            f"`regimes` must be measured within a minute, got no time for {', '.join(sorted(missing))}; "
+            "name fewer or smaller ones, or compare by training"
+        )
+    return readings
 
 
 def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
