@@ -159,7 +159,7 @@ def wrong(units: Any = None, targets: Any = None, **options: Any) -> None:
         ({"units": [-torch.ones(40, 48)]}, "must count 0 or more"),
         ({"units": [[Box(start=(0, 0), stop=(41, 4))]]}, "must lie in the map"),
         ({"units": [[(0, 0)]]}, "lists of `Box`"),
-        ({"units": [None, None]}, "must have one entry per image, got 1, 1 and 2"),
+        ({"units": [None, None]}, "must have one entry per image, got 1 images, 1 targets, 2 units"),
         ({"targets": [torch.zeros(20, 24).long()], "units": [some(torch.zeros(20, 24), 0.1)]}, r"`targets` must have the shape of the map, \(40, 48\)"),
         ({"criterion": nn.CrossEntropyLoss()}, "`criterion` must return one loss per unit"),
         ({"context": "crop"}, "`units` must be boxes"),

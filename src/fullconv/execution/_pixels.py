@@ -27,8 +27,9 @@ def read(image: Any, box: Box, like: Tensor) -> Tensor:
     """
     part = image[(slice(None), *box.slices)]
     if not isinstance(part, Tensor):
-        # W: PyTorch takes no read-only arrays.
-        part = torch.from_numpy(np.require(part, requirements=["C", "W"]))
+        # PyTorch takes neither read-only arrays nor those of another byte order.
+        part = np.asarray(part)
+        part = torch.from_numpy(np.require(part, part.dtype.newbyteorder("="), ["C", "W"]))
     return part.to(device=like.device, dtype=like.dtype)
 
 

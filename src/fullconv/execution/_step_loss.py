@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError, FullconvError
+from fullconv.execution._checks import check_lengths, check_losses, labels_of, out_of_range
 from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import parse_memory, return_freed_memory
@@ -19,7 +20,7 @@ from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Covering, Planner
 from fullconv.execution._units import Chosen, Terms, choose, terms, valid_terms
 from fullconv.geometry import Box, Window
-from fullconv.tracing import buffers_kept
+from fullconv.tracing import buffers_kept, the_map
 
 Context = Literal["image", "crop"]
 
@@ -140,10 +141,11 @@ class StepLoss(nn.Module):
 
         The network stays as it is: BatchNorm in training counts nothing twice.
         """
+        check_lengths(images, targets, None)
         found: list[Tensor] = []
         with torch.no_grad(), buffers_kept(self.net):
             for image, target in zip(images, targets, strict=True):
-                labels = torch.as_tensor(target)
+                labels = labels_of(target, image)
                 each = torch.zeros(labels.shape, device=labels.device)
                 jobs = self._own(image, Chosen(labels, None, None, labels.numel()))
                 agree = self._agreement(jobs)
@@ -163,15 +165,11 @@ class StepLoss(nn.Module):
 
     def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[_Job], float]:
         """Return the windows of a step, and how much its units count together."""
-        if not len(images) == len(targets) == (len(images) if units is None else len(units)):
-            raise FullconvError(
-                f"`images`, `targets` and `units` must have one entry per image, got {len(images)}, "
-                f"{len(targets)} and {len(units) if units is not None else 'none'}"
-            )
+        check_lengths(images, targets, units)
         jobs: list[_Job] = []
         weight = 0.0
         for i, image in enumerate(images):
-            labels = torch.as_tensor(targets[i])
+            labels = labels_of(targets[i], image)
             chosen = choose(labels, None if units is None else units[i], self._ignore)
             weight += chosen.weight
             jobs += (
@@ -298,19 +296,17 @@ class StepLoss(nn.Module):
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
         stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
-        found = self.net(laid_out(stack, self.net))
+        found = the_map(self.net(laid_out(stack, self.net)))
         rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
         if logits.dtype in {torch.bfloat16, torch.float16}:
             logits = logits.float()
         labels = torch.cat([job.terms.targets for job in batch]).to(logits.device)
-        losses = self.criterion(logits, labels)
-        if losses.shape != labels.shape[:1]:
-            raise FullconvError(
-                f"`criterion` must return one loss per unit, {tuple(labels.shape[:1])}, got "
-                f"{tuple(losses.shape)}: build it with `reduction='none'`"
-            )
-        return losses
+        try:
+            losses = self.criterion(logits, labels)
+        except IndexError as error:
+            raise out_of_range(labels, logits.shape[1]) from error
+        return check_losses(losses, len(labels))
 
     def _nothing(self) -> Tensor:
         """Return the loss of no units: 0, with gradients of 0."""

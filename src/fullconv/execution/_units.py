@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fullconv.errors import FullconvError
+from fullconv.execution._checks import check_boxes
 from fullconv.geometry import Box
 
 # Below this share, chosen units are picked out of a window; above, all of them are computed.
@@ -74,6 +75,7 @@ def choose(targets: Tensor, units: Any, ignore: int | None) -> Chosen:
     elif isinstance(units, Tensor | np.ndarray):
         counts = _checked(torch.as_tensor(units), targets)
     else:
+        check_boxes(units)
         boxes = list(units)
         counts = _painted(boxes, targets)
     valid = None if ignore is None else targets != ignore

@@ -8,7 +8,7 @@ from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules
 from fullconv.tracing import _rules_shape as _rules_shape
 from fullconv.tracing import _rules_windows as _rules_windows
 from fullconv.tracing._layers import Layer, layers
-from fullconv.tracing._program import Call, Program, Value
+from fullconv.tracing._program import Call, Program, Value, the_map
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, pointwise, rule
 from fullconv.tracing._subject import buffers_kept, hollow, record
@@ -27,5 +27,6 @@ __all__ = [
     "pointwise",
     "record",
     "rule",
+    "the_map",
     "trace",
 ]
