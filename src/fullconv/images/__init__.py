@@ -8,6 +8,7 @@ from fullconv.images._classes import ClassTable
 from fullconv.images._dataset import Dataset, Sample, open_dataset
 from fullconv.images._display import overlay, to_rgb8
 from fullconv.images._files import SUFFIXES, image_files, read_image
+from fullconv.images._lazy import open_image, open_mask, reads_boxes
 from fullconv.images._masks import read_mask
 from fullconv.images._survey import Survey, survey
 from fullconv.images._write import write_labels, write_overlay, write_probabilities
@@ -21,9 +22,12 @@ __all__ = [
     "atomic",
     "image_files",
     "open_dataset",
+    "open_image",
+    "open_mask",
     "overlay",
     "read_image",
     "read_mask",
+    "reads_boxes",
     "survey",
     "to_rgb8",
     "write_labels",

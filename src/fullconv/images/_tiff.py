@@ -45,7 +45,8 @@ def _decode(path: Path, *, mask: bool) -> Stored:
         if axis is not None:
             pixels = np.moveaxis(pixels, axis, -1)
         page = series.keyframe
-        pixels = _plain(pixels) if mask else _shown(pixels, page)
+        photometric = str(getattr(page.photometric, "name", ""))
+        pixels = plain(pixels) if mask else shown(pixels, photometric, page.colormap)
         return turn(pixels, page.tags.valueof(ORIENTATION, default=1))
 
 
@@ -81,19 +82,21 @@ def _channel_axis(series: "tifffile.TiffPageSeries") -> int | None:
     return axis
 
 
-def _plain(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def plain(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the stored numbers of a mask."""
     return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
 
 
-def _shown(pixels: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
-    """Return what a viewer shows of the stored numbers of an image, `page` being its TiffPage."""
-    photometric: str = page.photometric.name
+def shown(
+    pixels: npt.NDArray[Any], photometric: str, colormap: npt.NDArray[Any] | None
+) -> npt.NDArray[Any]:
+    """Return what a viewer shows of the stored numbers of an image, (height, width[, channels])."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     if photometric == "MINISWHITE" and pixels.dtype.kind == "u":
         return np.iinfo(pixels.dtype).max - pixels
-    if photometric == "PALETTE" and page.colormap is not None:
-        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8)
+    if photometric == "PALETTE" and colormap is not None:
+        colours = (np.asarray(colormap) >> 8).astype(np.uint8)
         return colours.T[pixels]
     if photometric == "SEPARATED" and pixels.ndim == 3 and pixels.shape[-1] == 4:
         if pixels.dtype != np.uint8:
