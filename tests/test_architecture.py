@@ -15,7 +15,8 @@ PACKAGE = ROOT / "src" / "fullconv"
 ROOMS = {
     "geometry": set[str](),
     "tracing": {"geometry"},
-    "networks": {"geometry", "tracing"},
+    "surgery": {"geometry", "tracing"},
+    "networks": {"geometry", "tracing", "surgery"},
     "regions": {"geometry"},
     "images": {"geometry", "regions"},
     "sampling": {"geometry"},
@@ -32,9 +33,8 @@ ROOMS = {
     "comparing": {"images", "runs", "training", "reporting"},
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {
-        "geometry", "tracing", "networks", "regions", "images", "sampling", "scoring", "execution",
-        "prediction",
-        "runs", "training", "reporting", "comparing", "demo", "verifying",
+        "geometry", "tracing", "surgery", "networks", "regions", "images", "sampling", "scoring",
+        "execution", "prediction", "runs", "training", "reporting", "comparing", "demo", "verifying",
     },
 }  # fmt: skip
 ARRAY_LIBRARIES = {"torch", "numpy"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullconv import networks as networks
+    from fullconv import surgery as surgery
     from fullconv import tracing as tracing
     from fullconv.errors import FullconvError as FullconvError
     from fullconv.errors import NotLocalError as NotLocalError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fullconv.sampling import Patchwise as Patchwise
     from fullconv.sampling import Sampled as Sampled
     from fullconv.sampling import Whole as Whole
+    from fullconv.surgery import freeze_norms as freeze_norms
+    from fullconv.surgery import skip as skip
     from fullconv.tracing import rule as rule
     from fullconv.tracing import trace as trace
     from fullconv.verifying import verify as verify
@@ -40,9 +43,12 @@ __all__ = [
     "Streamed",
     "UnknownOperatorError",
     "Whole",
+    "freeze_norms",
     "networks",
     "predict",
     "rule",
+    "skip",
+    "surgery",
     "trace",
     "tracing",
     "verify",
@@ -60,8 +66,10 @@ _HOME = {
     "Streamed": "fullconv.execution",
     "UnknownOperatorError": "fullconv.errors",
     "Whole": "fullconv.sampling",
+    "freeze_norms": "fullconv.surgery",
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
+    "skip": "fullconv.surgery",
     "trace": "fullconv.tracing",
     "verify": "fullconv.verifying",
 }
