@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fullconv.errors import FullconvError, NotLocalError
+from fullconv.errors import FullconvError
 from fullconv.geometry import Window
-from fullconv.tracing import Call, record
+from fullconv.tracing import record
 
 # Each number for itself; and whole channels.
 ELEMENTS = frozenset({F.dropout})
@@ -71,7 +71,7 @@ def drops_of(net: nn.Module, channels: int, low: tuple[int, ...], high: tuple[in
             program = record(net, channels, shape)
         for call in program.calls:
             if torch.Tag.nondeterministic_seeded in call.op.tags:
-                raise _refusal(call)
+                raise call.refused(WHY, *REMEDIES)
         seen.append(watch.shapes)
     spans = [b - a for a, b in zip(low, high, strict=True)]
     rates = [
@@ -191,14 +191,4 @@ def _mixed(z: int) -> int:
     """Return the hash of one number, as a signed one."""
     return int(
         _hashed(torch.tensor((z + _STEPS[0] & _MASK) - ((z + _STEPS[0] & _MASK) >> 63 << 64)))
-    )
-
-
-def _refusal(call: Call) -> NotLocalError:
-    return NotLocalError.at(
-        module=call.module,
-        module_class=call.module_class,
-        operator=str(call.op),
-        why=WHY,
-        remedies=REMEDIES,
     )

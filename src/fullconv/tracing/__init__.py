@@ -1,7 +1,8 @@
 """A network's geometry, read from the operators that it runs.
 
 `trace` is the way in; `rule` teaches it an operator that it does not know. How it works: `_program`
-(what runs), `_rules*` (what each operator reads), `_sweep` (along one axis), `_trace` (the geometry).
+(what runs), `_periods` (after how many px it repeats), `_rules*` (what each operator reads), `_sweep`
+(what all of them read, along one axis), `_axis` and `_trace` (the geometry).
 """
 
 from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules

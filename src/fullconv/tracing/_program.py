@@ -86,6 +86,16 @@ class Call:
         """The tensors among the arguments."""
         return [leaf for leaf in tree_flatten(self.args)[0] if isinstance(leaf, Value)]
 
+    def refused(self, why: str, *remedies: str) -> NotLocalError:
+        """Return the error of this call, for raising."""
+        return NotLocalError.at(
+            module=self.module,
+            module_class=self.module_class,
+            operator=str(self.op),
+            why=why,
+            remedies=remedies,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:

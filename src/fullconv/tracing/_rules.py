@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from fullconv.errors import NotLocalError, UnknownOperatorError
+from fullconv.errors import UnknownOperatorError
 from fullconv.tracing._program import Call, Value
 from fullconv.tracing._reach import Reach, hull
 
@@ -62,13 +62,7 @@ class Step:
 
     def refuse(self, why: str, *remedies: str) -> NoReturn:
         """Raise the `NotLocalError` of this call."""
-        raise NotLocalError.at(
-            module=self.call.module,
-            module_class=self.call.module_class,
-            operator=str(self.call.op),
-            why=why,
-            remedies=remedies or (WHOLE,),
-        )
+        raise self.call.refused(why, *(remedies or (WHOLE,)))
 
 
 Rule = Callable[[Step], Reach | Sequence[Reach]]

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from fullconv.errors import FullconvError, UnknownOperatorError
 from fullconv.tracing._program import Call, Program, Value
@@ -213,50 +211,3 @@ def repeats(parts: Tensor, dim: int, growth: int, period: int) -> bool:
     at_border = ((near[2:] == BORDER) | (far[2:] == BORDER)).any(0)
     nothing = (near >= NOTHING // 2) & (far >= NOTHING // 2)
     return bool(((far - near == sign * period) | at_border | nothing).all())
-
-
-# Arguments that say how large a result is; all others must not depend on the size of the image.
-SIZES = frozenset({
-    "size", "output_size", "end", "split_size", "split_sizes", "repeats",
-})  # fmt: skip
-
-
-def same_path(program: Program, longer: Program) -> Call | None:
-    """Return the first call in which two programs differ, or None."""
-    for one, other in zip(program.calls, longer.calls, strict=False):
-        if one.op is not other.op or one.module != other.module:
-            return one
-    if len(program.calls) == len(longer.calls):
-        return None
-    one, other = sorted((program.calls, longer.calls), key=len)
-    return other[len(one)]
-
-
-def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
-    """Return the first call with a setting that differs between two programs of one path, or None.
-
-    A dilation, a padding or a factor that is computed from the size of the image is another one in a
-    window.
-    """
-    for one, other in zip(program.calls, longer.calls, strict=True):
-        if not one.inputs and one.op not in UNIFORM:
-            continue  # coordinates: what they are added to is refused, if anything
-        for name in one.args.keys() - SIZES:
-            if name == "start" and _first(one) == _first(other):
-                continue
-            if _numbers(one.args[name]) != _numbers(other.args[name]):
-                return one, name
-    return None
-
-
-def _first(call: Call) -> int | None:
-    """Return the first position that a slice takes, however it is counted; None for other calls."""
-    if call.op is not aten.slice.Tensor:
-        return None
-    bounds = slice(call.args["start"], call.args["end"])
-    return bounds.indices(call.args["self"].shape[call.args["dim"]])[0]
-
-
-def _numbers(argument: Any) -> list[Any]:
-    """Return the numbers in an argument."""
-    return [leaf for leaf in tree_flatten(argument)[0] if isinstance(leaf, int | float | complex)]

@@ -1,0 +1,123 @@
+"""Whether a network does the same on images of two sizes: the same operators, with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten
+
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.tracing._program import Call, Program
+from fullconv.tracing._rules import WHOLE
+from fullconv.tracing._sizes import short
+from fullconv.tracing._subject import Subject
+from fullconv.tracing._sweep import UNIFORM
+
+aten = torch.ops.aten
+
+NO_OPERATOR = "none"
+OTHER_PATH = "the network takes another path"
+
+# Arguments that say how large a result is; all others must not depend on the size of the image.
+SIZES = frozenset({
+    "size", "output_size", "end", "split_size", "split_sizes", "repeats",
+})  # fmt: skip
+
+
+def same_path(program: Program, longer: Program) -> Call | None:
+    """Return the first call in which two programs differ, or None."""
+    for one, other in zip(program.calls, longer.calls, strict=False):
+        if one.op is not other.op or one.module != other.module:
+            return one
+    if len(program.calls) == len(longer.calls):
+        return None
+    one, other = sorted((program.calls, longer.calls), key=len)
+    return other[len(one)]
+
+
+def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
+    """Return the first call with a setting that differs between two programs of one path, or None.
+
+    A dilation, a padding or a factor that is computed from the size of the image is another one in a
+    window.
+    """
+    for one, other in zip(program.calls, longer.calls, strict=True):
+        if not one.inputs and one.op not in UNIFORM:
+            continue  # coordinates: what they are added to is refused, if anything
+        for name in one.args:
+            if name in SIZES:
+                continue
+            if name == "start" and _first(one) == _first(other):
+                continue
+            if _numbers(one.args[name]) != _numbers(other.args[name]):
+                return one, name
+    return None
+
+
+def _first(call: Call) -> int | None:
+    """Return the first position that a slice takes, however it is counted; None for other calls."""
+    if call.op is not aten.slice.Tensor:
+        return None
+    bounds = slice(call.args["start"], call.args["end"])
+    return bounds.indices(call.args["self"].shape[call.args["dim"]])[0]
+
+
+def _numbers(argument: Any) -> list[Any]:
+    """Return the numbers in an argument."""
+    return [leaf for leaf in tree_flatten(argument)[0] if isinstance(leaf, int | float | complex)]
+
+
+def recorded(
+    subject: Subject, start: tuple[int, ...], axis: int, more: int, base: Program
+) -> Program:
+    """Return the program on an image longer by `more` px along an axis; it must run the same calls."""
+    shape = (*start[:axis], start[axis] + more, *start[axis + 1 :])
+    try:
+        program = subject.record(shape, most=4 * len(base.calls) + 1000)
+    except FullconvError:
+        raise
+    except Exception as error:
+        module, module_class = subject.raised_by(error)
+        raise NotLocalError.at(
+            module=module,
+            module_class=module_class,
+            operator=NO_OPERATOR,
+            why=f"it takes an image of {_px(start)}, and none of {_px(shape)}: {short(error)}",
+            remedies=(
+                "build the network for images of any size, where it has an option for that",
+                "use images of that size only",
+            ),
+        ) from error
+    check_path(base, program)
+    return program
+
+
+def check_path(base: Program, program: Program) -> None:
+    """Refuse the first call in which two programs differ."""
+    different = same_path(base, program)
+    if different:
+        sizes = [tuple(p.image.shape[2:]) for p in (program, base)]
+        raise different.refused(
+            f"{OTHER_PATH} at {sizes[0]} px than at {sizes[1]} px",
+            WHOLE,
+            "let `forward` do the same whatever the size of the image",
+        )
+
+
+def check_settings(program: Program, longer: Program, where: str) -> None:
+    """Refuse the first call with a setting that differs between two programs of one path."""
+    different = same_settings(program, longer)
+    if different:
+        call, name = different
+        raise call.refused(
+            f"its `{name}` is computed from the size of the image {where}, so it is another one in "
+            "a window",
+            "let it be a constant",
+            WHOLE,
+        )
+
+
+def _px(shape: Sequence[int]) -> str:
+    return f"{' x '.join(map(str, shape))} px"
