@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fullconv.errors import FullconvError
-from fullconv.geometry import Axis, Box, Geometry, Phase, cover_px, grid_cover
+from fullconv.geometry import Axis, Box, Geometry, Phase, cover_px, grid_cover, grid_of
 
 from .networks import Chain, any_axes, axis_of, chains, map_size, reads
 
@@ -159,13 +159,18 @@ def test_a_cover_owns_every_unit_once_within_its_bound(
     geometry = Geometry(axes=(axis_of(rows), axis_of(columns)))
     shape = tuple(a_size(axis, data, 40) for axis in geometry.axes)
     most = data.draw(st.integers(1, shape[0] * shape[1]))
+    multiples = data.draw(st.one_of(st.none(), st.tuples(st.integers(1, 9), st.integers(1, 9))))
     try:
-        cover = grid_cover(geometry, shape, max_window_px=most)
+        cover = grid_cover(geometry, shape, max_window_px=most, multiples=multiples)
     except FullconvError as error:
         least = int(str(error).split("at least ")[1].split(",")[0])
         assert most < least
-        assert grid_cover(geometry, shape, max_window_px=least)
+        assert grid_cover(geometry, shape, max_window_px=least, multiples=multiples)
         return
+    assert cover == grid_of(geometry, shape, cover[0].units.shape)
+    for window in cover if multiples else ():
+        for start, multiple in zip(window.units.start, multiples or (), strict=True):
+            assert start % multiple == 0
     owned = Counter(
         place
         for window in cover

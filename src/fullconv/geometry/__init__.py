@@ -5,7 +5,17 @@ See `fullconv.geometry._axis` for the conventions: half-open boxes, px and units
 
 from fullconv.geometry._axis import Axis, Phase
 from fullconv.geometry._box import Box
-from fullconv.geometry._cover import cover_px, grid_cover, least_window
+from fullconv.geometry._cover import cover_px, grid_cover, grid_of, least_window
 from fullconv.geometry._geometry import Geometry, Window
 
-__all__ = ["Axis", "Box", "Geometry", "Phase", "Window", "cover_px", "grid_cover", "least_window"]
+__all__ = [
+    "Axis",
+    "Box",
+    "Geometry",
+    "Phase",
+    "Window",
+    "cover_px",
+    "grid_cover",
+    "grid_of",
+    "least_window",
+]

@@ -30,7 +30,11 @@ class _Cut:
 
 
 def grid_cover(
-    geometry: Geometry, shape: tuple[int, ...], *, max_window_px: int | None = None
+    geometry: Geometry,
+    shape: tuple[int, ...],
+    *,
+    max_window_px: int | None = None,
+    multiples: tuple[int, ...] | None = None,
 ) -> tuple[Window, ...]:
     """Return the grid of windows that covers a whole map and reads the fewest pixels.
 
@@ -40,23 +44,37 @@ def grid_cover(
         geometry: Geometry of the network, traced for this shape.
         shape: Shape of the image, in px per axis.
         max_window_px: Most pixels that one window may read; None for one window.
+        multiples: Of how many units windows own a multiple along each axis, or all of it, so that
+            what is written never shares a chunk; None for whole periods.
 
     Raises:
-        FullconvError: If not even windows of one period fit; the message says the least that does.
+        FullconvError: If not even the smallest windows fit; the message says the least that does.
     """
     map_shape = geometry.map_shape(shape)
-    blocks = _blocks(geometry, shape, max_window_px) if max_window_px else map_shape
+    steps = multiples or _periods(geometry)
+    blocks = _blocks(geometry, shape, max_window_px, steps) if max_window_px else map_shape
+    return grid_of(geometry, shape, blocks)
+
+
+def grid_of(
+    geometry: Geometry, shape: tuple[int, ...], blocks: tuple[int, ...]
+) -> tuple[Window, ...]:
+    """Return the grid of windows that own blocks of so many units, the last ones along an axis less."""
+    map_shape = geometry.map_shape(shape)
     starts = [range(0, m, b) for m, b in zip(map_shape, blocks, strict=True)]
     return tuple(
         geometry.window(_block_at(start, blocks, map_shape), shape) for start in product(*starts)
     )
 
 
-def least_window(geometry: Geometry, shape: tuple[int, ...]) -> tuple[int, ...]:
+def least_window(
+    geometry: Geometry, shape: tuple[int, ...], multiples: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
     """Return the sides, in px, of the largest of the smallest windows that cover an image."""
+    steps = multiples or _periods(geometry)
     finest = (
-        min(_cuts(axis, size), key=lambda cut: cut.longest)
-        for axis, size in zip(geometry.axes, shape, strict=True)
+        min(_cuts(axis, size, step), key=lambda cut: cut.longest)
+        for axis, size, step in zip(geometry.axes, shape, steps, strict=True)
     )
     return tuple(cut.longest for cut in finest)
 
@@ -66,12 +84,21 @@ def cover_px(cover: tuple[Window, ...]) -> int:
     return sum(window.reads.size for window in cover)
 
 
-def _blocks(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[int, ...]:
+def _periods(geometry: Geometry) -> tuple[int, ...]:
+    return tuple(axis.units for axis in geometry.axes)
+
+
+def _blocks(
+    geometry: Geometry, shape: tuple[int, ...], most: int, steps: tuple[int, ...]
+) -> tuple[int, ...]:
     """Return the block of units whose grid reads the fewest pixels with windows of at most `most`."""
-    cuts = [list(_cuts(axis, size)) for axis, size in zip(geometry.axes, shape, strict=True)]
+    cuts = [
+        list(_cuts(axis, size, step))
+        for axis, size, step in zip(geometry.axes, shape, steps, strict=True)
+    ]
     grids = [g for g in product(*cuts) if prod(cut.longest for cut in g) <= most]
     if not grids:
-        least = prod(least_window(geometry, shape))
+        least = prod(least_window(geometry, shape, steps))
         raise FullconvError(
             f"`max_window_px` must be at least {least}, the smallest window on an image of shape "
             f"{tuple(shape)}, got {most}"
@@ -80,12 +107,12 @@ def _blocks(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[int,
     return tuple(cut.block for cut in best)
 
 
-def _cuts(axis: Axis, size: int) -> Iterator[_Cut]:
-    """Yield ways to cut an axis into equal blocks of whole periods, coarsest first."""
+def _cuts(axis: Axis, size: int, step: int) -> Iterator[_Cut]:
+    """Yield ways to cut an axis into equal blocks of multiples of `step` units, coarsest first."""
     map_size = axis.map_size(size)
     last = None
-    for count in _counts(ceil(map_size / axis.units)):
-        block = ceil(ceil(map_size / count) / axis.units) * axis.units
+    for count in _counts(ceil(map_size / step)):
+        block = ceil(ceil(map_size / count) / step) * step
         if block == last:
             continue
         last = block

@@ -11,7 +11,14 @@ from fullconv.images._files import SUFFIXES, image_files, read_image
 from fullconv.images._lazy import open_image, open_mask, reads_boxes
 from fullconv.images._masks import read_mask
 from fullconv.images._survey import Survey, survey
-from fullconv.images._write import write_labels, write_overlay, write_probabilities
+from fullconv.images._write import (
+    codes_of_positions,
+    colormap,
+    palette,
+    write_labels,
+    write_overlay,
+    write_probabilities,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -20,11 +27,14 @@ __all__ = [
     "Sample",
     "Survey",
     "atomic",
+    "codes_of_positions",
+    "colormap",
     "image_files",
     "open_dataset",
     "open_image",
     "open_mask",
     "overlay",
+    "palette",
     "read_image",
     "read_mask",
     "reads_boxes",

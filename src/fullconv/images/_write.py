@@ -32,10 +32,10 @@ def write_labels(path: Path, labels: npt.NDArray[Any], classes: ClassTable) -> N
         BadOutputError: If the file cannot be written.
     """
     codes = _mask_indices(labels, classes)
-    palette = _palette(classes) if codes.dtype == np.uint8 else None
+    colours = palette(classes) if codes.dtype == np.uint8 else None
     writers: dict[str, Callable[[Path], None]] = {
-        ".png": lambda p: _write_png(p, codes, palette),
-        **dict.fromkeys(TIFF_SUFFIXES, lambda p: _write_tiff(p, codes, palette)),
+        ".png": lambda p: _write_png(p, codes, colours),
+        **dict.fromkeys(TIFF_SUFFIXES, lambda p: _write_tiff(p, codes, colours)),
     }
     _write(path, writers)
 
@@ -91,8 +91,20 @@ def _write(path: Path, writers: dict[str, Callable[[Path], None]]) -> None:
 
 def _mask_indices(labels: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[Any]:
     """Return positions as mask indices, in 8 bits if they and the ignored ones fit."""
+    return codes_of_positions(classes, some_ignored=bool((labels == classes.ignore).any()))[labels]
+
+
+def codes_of_positions(classes: ClassTable, *, some_ignored: bool) -> npt.NDArray[Any]:
+    """Return the mask index of each class position, and of `classes.ignore`, which is the last.
+
+    Args:
+        classes: The classes.
+        some_ignored: Whether there will be pixels without a class.
+
+    Raises:
+        BadOutputError: If there will be, and no index is left for them.
+    """
     free = {IGNORE_8_BIT, IGNORE_16_BIT, *classes.ignored} - set(classes.indices)
-    some_ignored = bool((labels == classes.ignore).any())
     if some_ignored and not free:
         raise BadOutputError(
             "`classes` must leave an index for ignored pixels, got classes with 255 and 65535; "
@@ -102,30 +114,35 @@ def _mask_indices(labels: npt.NDArray[Any], classes: ClassTable) -> npt.NDArray[
     ignored = max((i for i in free if i <= IGNORE_8_BIT or not small), default=0)
     table = np.full(classes.ignore + 1, ignored, dtype=np.uint8 if small else np.uint16)
     table[: classes.num_classes] = classes.indices
-    return table[labels]
+    return table
 
 
-def _palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
+def palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
     """Return the colour of each mask index, (256, 3); white where there is no class."""
-    palette = np.full((256, 3), 255, dtype=np.uint8)
-    palette[list(classes.indices)] = classes.colours
-    return palette
+    colours = np.full((256, 3), 255, dtype=np.uint8)
+    colours[list(classes.indices)] = classes.colours
+    return colours
 
 
-def _write_png(path: Path, codes: npt.NDArray[Any], palette: npt.NDArray[Any] | None) -> None:
+def colormap(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Return colours as TIFF files have them: (3, 256), of 16 bits."""
+    return colours.T.astype(np.uint16) * np.uint16(257)
+
+
+def _write_png(path: Path, codes: npt.NDArray[Any], colours: npt.NDArray[Any] | None) -> None:
     picture = Image.fromarray(codes)
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
+    if colours is not None:
+        picture.putpalette(colours.tobytes())
     picture.save(path, format="PNG")
 
 
-def _write_tiff(path: Path, codes: npt.NDArray[Any], palette: npt.NDArray[Any] | None) -> None:
+def _write_tiff(path: Path, codes: npt.NDArray[Any], colours: npt.NDArray[Any] | None) -> None:
     import tifffile
 
-    if palette is None:
+    if colours is None:
         kind: dict[str, Any] = {"photometric": "minisblack"}
     else:
-        kind = {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
+        kind = {"photometric": "palette", "colormap": colormap(colours)}
     big = codes.nbytes > BIG_TIFF_BYTES
     tifffile.imwrite(path, codes, bigtiff=big, compression="zlib", metadata=None, **kind)
 
