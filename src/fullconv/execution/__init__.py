@@ -1,22 +1,26 @@
 """Windows through the network, under a memory budget: forward, and exact losses with their gradient."""
 
+from fullconv.execution._ahead import Behind, ahead
 from fullconv.execution._cost import multiplications
 from fullconv.execution._handed import add_up, gradients, handed
-from fullconv.execution._memory import available_bytes, forward_bytes, parse_memory
+from fullconv.execution._memory import available_bytes, forward_bytes, in_words, parse_memory
 from fullconv.execution._pixels import like_weights, read
 from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._streamed import Streamed
 from fullconv.execution._windows import Windows, run_window
 
 __all__ = [
+    "Behind",
     "StepLoss",
     "Streamed",
     "Windows",
     "add_up",
+    "ahead",
     "available_bytes",
     "forward_bytes",
     "gradients",
     "handed",
+    "in_words",
     "like_weights",
     "multiplications",
     "parse_memory",

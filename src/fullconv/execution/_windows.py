@@ -28,14 +28,23 @@ class Windows:
         if memory is not None:
             return_freed_memory()
         self._geometries: list[Geometry] = []
-        self._bytes_per_px: dict[int, float] = {}
+        self._known: dict[int, tuple[float, int]] = {}
 
-    def cover(self, channels: int, shape: tuple[int, ...]) -> tuple[Window, ...]:
+    def cover(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        *,
+        besides: float = 0.0,
+        multiples: tuple[int, ...] | None = None,
+    ) -> tuple[Window, ...]:
         """Return windows that own every unit of the map of an image exactly once.
 
         Args:
             channels: Channels of the image.
             shape: Its shape without channels, in px.
+            besides: Bytes for each px of a window that are held besides the network's own.
+            multiples: As for `grid_cover`.
 
         Raises:
             NotLocalError: If the network's units have no finite field.
@@ -43,14 +52,16 @@ class Windows:
         """
         geometry = self.geometry(channels, shape)
         if self._memory is None:
-            return grid_cover(geometry, shape)
-        per_px = self._per_px(channels, geometry)
+            return grid_cover(geometry, shape, multiples=multiples)
+        per_px = self.bytes_per_px(channels, shape) + besides
         try:
-            return grid_cover(geometry, shape, max_window_px=max(1, int(self._memory / per_px)))
+            most = max(1, int(self._memory / per_px))
+            return grid_cover(geometry, shape, max_window_px=most, multiples=multiples)
         except FullconvError as error:
+            least = prod(least_window(geometry, shape, multiples))
             raise FullconvError(
                 f"`memory` must hold one window, got {in_words(self._memory)} for an image of shape "
-                f"{tuple(shape)}: about {in_words(prod(least_window(geometry, shape)) * per_px)} would do"
+                f"{tuple(shape)}: about {in_words(least * per_px)} would do"
             ) from error
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
@@ -63,17 +74,25 @@ class Windows:
         self._geometries.append(geometry)
         return geometry
 
-    def _per_px(self, channels: int, geometry: Geometry) -> float:
-        """Return the bytes that each pixel of a window takes."""
+    def bytes_per_px(self, channels: int, shape: tuple[int, ...]) -> float:
+        """Return the bytes that the network takes for each pixel of a window."""
+        return self._measured(channels, self.geometry(channels, shape))[0]
+
+    def classes(self, channels: int, shape: tuple[int, ...]) -> int:
+        """Return the channels of the map."""
+        return self._measured(channels, self.geometry(channels, shape))[1]
+
+    def _measured(self, channels: int, geometry: Geometry) -> tuple[float, int]:
         axes = len(geometry.axes)
-        if axes not in self._bytes_per_px:
+        if axes not in self._known:
             shape = tuple(
                 axis.smallest + axis.period * (256 // axis.period + 1) for axis in geometry.axes
             )
             least = geometry.nearest_shapes(shape)[-1]
-            taken = forward_bytes(record(self._net, channels, least))
-            self._bytes_per_px[axes] = WORKSPACE * taken / prod(least)
-        return self._bytes_per_px[axes]
+            program = record(self._net, channels, least)
+            per_px = WORKSPACE * forward_bytes(program) / prod(least)
+            self._known[axes] = per_px, program.output.shape[1]
+        return self._known[axes]
 
 
 def run_window(net: nn.Module, image: Tensor, window: Window) -> Tensor:

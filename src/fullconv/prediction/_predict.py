@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from fullconv.errors import FullconvError
 from fullconv.execution import Windows, like_weights, parse_memory, read, run_window
 from fullconv.geometry import Box, Window
+from fullconv.images import open_image
 
 Progress = Callable[[int, int], None]
+Kind = Literal["labels", "probabilities", "quantised"]
 
 
 class Predictor:
@@ -43,7 +46,7 @@ class Predictor:
             The map, `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array.
         """
         shape = _spatial_shape(image)
-        with _evaluating(self._net), torch.inference_mode():
+        with evaluating(self._net), torch.inference_mode():
             if self._windows is None:
                 return self._whole(image, out)
             cover = self._windows.cover(image.shape[0], shape)
@@ -69,22 +72,44 @@ class Predictor:
         return found[0].to(image.device) if isinstance(image, Tensor) else found[0].cpu().numpy()
 
 
-def predict(net: nn.Module, image: Any, memory: str | int | None = None, out: Any = None) -> Any:
+def predict(
+    net: nn.Module,
+    image: Any,
+    memory: str | int | None = None,
+    out: Any = None,
+    *,
+    kind: Kind = "labels",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Any:
     """Return the map of an image of any size, equal to ``net(image[None])[0]`` with `net` in eval mode.
+
+    With a path as `out` the map is reduced and written window by window, and neither image nor map
+    need fit into memory. If the process ends before it is done, the same call goes on where it was.
 
     Args:
         net: Takes `(batch, channels, *spatial)` and returns a map `(batch, classes, *map)`.
-        image: `(channels, *spatial)`: NumPy, torch, or anything sliced into arrays (Zarr …).
+        image: `(channels, *spatial)`: NumPy, torch, anything sliced into arrays (Zarr …), or a path
+            as `fullconv.images.open_image` takes it.
         memory: What the call may add, the returned map apart: "2 GiB", "500MB", "80%" or bytes.
-            None runs the network once over the whole image; otherwise exact windows are used.
-        out: An array-like `(classes, *map)` to be written instead of a new array.
+            None runs the network once over the whole image; otherwise exact windows are used. With
+            a path as `out`, None is half of what is free.
+        out: An array-like `(classes, *map)` to be written instead of a new array; or the path of a
+            new file that ends in ``.zarr`` (OME-Zarr with a pyramid), ``.tif`` or ``.ome.tif``.
+        kind: What a file is to hold: ``labels``, the position of the largest logit; ``probabilities``
+            as float16 (float32 in OME-TIFF), or ``quantised``, ``round(255 p)``.
+        overwrite: Whether a file that is there already may be replaced.
+        progress: Called with windows done and all windows; with a path as `out`, with units.
 
     Returns:
-        The map `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array.
+        The map `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array. With a path
+        as `out`, the array in that file, `(channels, *map)`, to be read box by box.
 
     Raises:
         NotLocalError: If `memory` is given and a layer looks at the whole image.
         FullconvError: If the network does not take the image's shape, or `memory` is too little.
+        BadDataError: If a file cannot be read.
+        BadOutputError: If a file is there already, or cannot be written.
 
     Examples:
         >>> import numpy as np, torch, fullconv as fc
@@ -93,11 +118,21 @@ def predict(net: nn.Module, image: Any, memory: str | int | None = None, out: An
         >>> fc.predict(net, image, memory="8 MiB").shape
         (2, 500, 333)
     """
-    return Predictor(net, memory)(image, out)
+    if isinstance(image, str | Path):
+        source: Any = open_image(image)
+    else:
+        source = image
+    if isinstance(out, str | Path):
+        from fullconv.prediction._disk import predict_to_file
+
+        return predict_to_file(
+            net, image, source, memory, Path(out), kind=kind, overwrite=overwrite, progress=progress
+        )
+    return Predictor(net, memory)(source, out, progress)
 
 
 @contextmanager
-def _evaluating(net: nn.Module) -> Generator[None]:
+def evaluating(net: nn.Module) -> Generator[None]:
     """Hold the network in eval mode, and put every module back as it was."""
     training = [module for module in net.modules() if module.training]
     net.eval()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.errors import BadOutputError
+from fullconv.regions._signature import signature
 
 HOME = ".fullconv"
 _BUSY = (errno.EACCES, errno.EAGAIN)
@@ -45,7 +46,7 @@ class Part:
 
     def begin(self, plan: Mapping[str, Any]) -> None:
         """Start from nothing, with this plan."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.clear()
         self.folder.mkdir(parents=True)
         _write(self.folder / "plan.json", json.dumps(dict(plan)))
 
@@ -68,10 +69,14 @@ class Part:
             key: Of what they were made.
         """
         for target, made in sorted(files.items(), key=lambda pair: pair[0] == self.target):
-            if made.exists():
-                _replace(made, target, self.folder / "old")
-            _write(record_of(target), json.dumps({"key": key, "signature": _signature(target)}))
-        shutil.rmtree(self.folder)
+            # What a file has as its signature goes with it when it gets another name.
+            _write(record_of(target), json.dumps({"key": key, "signature": signature(made)}))
+            _replace(made, target, self.folder / "old")
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what is unfinished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextmanager
@@ -110,19 +115,9 @@ def is_finished(target: Path, key: str) -> bool:
     """Return whether an output is there, made of the same, and was not touched since."""
     try:
         record = json.loads(record_of(target).read_text(encoding="utf-8"))
-        return record["key"] == key and record["signature"] == _signature(target)
+        return record["key"] == key and record["signature"] == list(signature(target))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _signature(path: Path) -> list[int]:
-    """Return what changes when an output is changed: its size and time; of a folder, the newest."""
-    files = [p.stat() for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path.stat()]
-    return [
-        len(files),
-        sum(s.st_size for s in files),
-        max((s.st_mtime_ns for s in files), default=0),
-    ]
 
 
 def _replace(made: Path, target: Path, old: Path) -> None:

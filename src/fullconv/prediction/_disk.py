@@ -1,0 +1,241 @@
+"""Images of any size, from disk to disk: read, computed, reduced and written window by window.
+
+Windows own whole chunks of the output, so no two of them write one chunk, and each is written once.
+While one window is computed, the next is read, and the last is written. What is done is kept if the
+process ends, however it does; the same windows go on, so that the result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fullconv.errors import BadDataError, BadOutputError
+from fullconv.execution import (
+    Behind,
+    ahead,
+    like_weights,
+    parse_memory,
+    read,
+    run_window,
+)
+from fullconv.geometry import Box, Window
+from fullconv.prediction._plan import Plan, planned
+from fullconv.prediction._predict import Kind, Progress, evaluating
+from fullconv.prediction._products import (
+    Wanted,
+    file_kind,
+)
+from fullconv.regions import (
+    LazyArray,
+    Part,
+    create,
+    in_memory,
+    is_finished,
+    open_array,
+    part_of,
+    signature,
+    split_name,
+    telling,
+)
+
+
+def predict_to_disk(
+    net: nn.Module,
+    image: LazyArray,
+    wanted: Wanted,
+    *,
+    memory: int,
+    key: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Predict an image of any size, and write what is wanted of its map.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)` and returns a map.
+        image: `(channels, *spatial)`.
+        wanted: What goes where; at least one thing.
+        memory: Bytes that this may add to what the process holds.
+        key: Says of what the outputs are made: with the same key, unfinished ones are gone on with,
+            and finished ones are left as they are. Empty for none that can be repeated.
+        overwrite: Whether other outputs of these names may be replaced.
+        progress: Called with the units that are done, and all of them.
+
+    Raises:
+        BadOutputError: If an output is there already, or another process writes it, or it cannot be
+            written.
+        BadDataError: If the image cannot be read.
+        NotLocalError: If a layer looks at the whole image.
+        FullconvError: If `memory` is too little, or the network has other classes.
+    """
+    first = wanted.paths[0]
+    key = key or uuid4().hex
+    for path in wanted.paths:
+        file_kind(path)  # refuses names before anything else
+    with part_of(first) as part:
+        left = [path for path in wanted.paths if not is_finished(path, key)]
+        if not left:
+            part.clear()
+            return
+        for path in left:
+            if path.exists() and not overwrite:
+                raise BadOutputError(
+                    f"`out` must not be there yet, got {path}; choose another name, or overwrite it"
+                )
+        with evaluating(net), torch.inference_mode():
+            plan = planned(net, image, wanted, memory, key=key, part=part, overwrite=overwrite)
+            with telling(first):
+                _prepare(part, plan)
+            _run(net, image, plan, part, progress)
+        with telling(first):
+            made = {p.target: p.finish(part.folder) for p in plan.outputs if p.target in left}
+            part.finish(made, key)
+
+
+def predict_to_file(
+    net: nn.Module,
+    given: Any,
+    source: Any,
+    memory: str | int | None,
+    out: Path,
+    *,
+    kind: Kind,
+    overwrite: bool,
+    progress: Progress | None,
+) -> LazyArray:
+    """Return what `fullconv.predict` does with a path as `out`.
+
+    Args:
+        net: The network.
+        given: The image as it was given: only a path can be told again.
+        source: The image, `(channels, *spatial)`.
+        memory: As it was given.
+        out: The new file.
+        kind: What it is to hold.
+        overwrite: Whether one that is there may be replaced.
+        progress: Called with units done and all units.
+    """
+    image = source if isinstance(source, LazyArray) else in_memory(np.asarray(source), "`image`")
+    labels = kind == "labels"
+    wanted = Wanted(
+        labels=out if labels else None,
+        probabilities=None if labels else out,
+        quantised=kind == "quantised",
+    )
+    key = key_of(identity(net), given, wanted) if isinstance(given, str | Path) else ""
+    budget = parse_memory("50%" if memory is None else memory)
+    predict_to_disk(
+        net, image, wanted, memory=budget, key=key, overwrite=overwrite, progress=progress
+    )
+    return open_array(out)
+
+
+def _prepare(part: Part, plan: Plan) -> None:
+    """Make the arrays that are written, unless some of their windows are done."""
+    if part.plan == plan.values and (part.folder / "arrays").exists():
+        return
+    part.begin(plan.values)
+    for output in plan.outputs:
+        create(part.folder / f"{output.name}.zarr", output.kind)
+    (part.folder / "arrays").touch()
+
+
+def _run(
+    net: nn.Module, image: LazyArray, plan: Plan, part: Part, progress: Progress | None
+) -> None:
+    """Run all windows that are not done."""
+    done = part.done()
+    todo = [pair for pair in enumerate(plan.cover) if pair[0] not in done]
+    if not todo:
+        return
+    total = sum(window.units.size for window in plan.cover)
+    count = total - sum(window.units.size for _, window in todo)
+    first = plan.outputs[0].target
+    arrays = {output.name: output.array(part.folder) for output in plan.outputs}
+    nodata = image.facts.get("nodata") if plan.outputs[0].nodata is not None else None
+
+    def write(number: int, window: Window, made: dict[str, npt.NDArray[Any]]) -> None:
+        with telling(first):
+            for name, values in made.items():
+                arrays[name][(..., *window.units.slices)] = values
+            part.note(number)
+
+    with Behind() as behind:
+        for number, window, pixels in _read(image, todo):
+            logits = run_window(net, _input(pixels, net), window)
+            nothing = None if nodata is None else _nothing(pixels, window, nodata)
+            del pixels
+            made = {output.name: output.reduce(logits, nothing) for output in plan.outputs}
+            del logits
+            behind(write, number, window, made)
+            count += window.units.size
+            if progress:
+                progress(count, total)
+
+
+def _read(
+    image: LazyArray, todo: Sequence[tuple[int, Window]]
+) -> Iterator[tuple[int, Window, npt.NDArray[Any]]]:
+    """Yield windows with their pixels, the next ones being read meanwhile."""
+
+    def load(pair: tuple[int, Window]) -> npt.NDArray[Any]:
+        try:
+            return image[(slice(None), *pair[1].reads.slices)]
+        except OSError as error:
+            raise BadDataError(
+                f"{image.name}: cannot be read ({error.strerror or error})"
+            ) from error
+
+    for (number, window), pixels in ahead(todo, load):
+        yield number, window, pixels
+
+
+def _input(pixels: npt.NDArray[Any], net: nn.Module) -> torch.Tensor:
+    return read(pixels, Box.whole(pixels.shape[1:]), like_weights(net))
+
+
+def _nothing(
+    pixels: npt.NDArray[Any], window: Window, nodata: float
+) -> npt.NDArray[np.bool_] | None:
+    """Return which units of a window have no data: all channels have the value that says so."""
+    place = window.units.shifted(tuple(-a for a in window.reads.start)).slices
+    part = pixels[(slice(None), *place)]
+    found = np.isnan(part) if np.isnan(nodata) else part == nodata
+    return np.asarray(found.all(0))
+
+
+def identity(net: nn.Module) -> str:
+    """Return what stands for a network with its weights."""
+    digest = blake2b(digest_size=16)
+    for name, tensor in net.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
+    """Return what stands for a network, an image as it is now, and what is made of both.
+
+    Raises:
+        BadDataError: If the image is not there.
+    """
+    file, name = split_name(image)
+    try:
+        state = signature(file)
+    except OSError as error:
+        raise BadDataError(f"{file}: cannot be opened ({error.strerror})") from error
+    classes = None if wanted.classes is None else wanted.classes.to_dict()
+    parts = (network, str(file.resolve()), name, state, wanted.quantised, classes)
+    kinds = [path.name for path in wanted.paths]
+    return blake2b(json.dumps([*parts, kinds]).encode(), digest_size=16).hexdigest()

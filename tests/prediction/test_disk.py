@@ -1,0 +1,479 @@
+"""Images predicted from disk to disk, against the whole map in memory; ended, hindered and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+import torch
+import zarr
+from torch import nn
+
+import fullconv as fc
+from fullconv.errors import BadDataError, BadOutputError
+from fullconv.execution import Behind, ahead
+from fullconv.images import ClassTable, open_image
+from fullconv.prediction import Wanted, predict_to_disk
+from fullconv.regions import part_of
+
+SIDES = (290, 350)
+SMALL = "2 MiB"
+
+
+def network(axes: int = 2, classes: int = 3) -> nn.Module:
+    """A field of 9 px, padded; weights that label about evenly."""
+    torch.manual_seed(0)
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[axes]
+    pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[axes]
+    return nn.Sequential(
+        conv(1, 6, 3, padding=1), nn.ReLU(), pool(3, 1, 1), conv(6, classes, 5, padding=2)
+    ).eval()  # fmt: skip
+
+
+def stored(folder: Path, sides: tuple[int, ...] = SIDES, **options: Any) -> tuple[Path, np.ndarray]:
+    """An image on disk, `(1, *sides)`, and as an array."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *sides), np.uint8)
+    names = list("czyx"[:1] + "zyx"[3 - len(sides) :])
+    chunks = (1, *(min(64, n) for n in sides))
+    options = {"chunks": chunks, "dimension_names": names} | options
+    if options.get("zarr_format") == 2:
+        options.pop("dimension_names")
+    path = folder / "image.zarr"
+    array = zarr.create_array(str(path), shape=pixels.shape, dtype=pixels.dtype, **options)
+    array[...] = pixels
+    return path, pixels
+
+
+def whole_map(net: nn.Module, pixels: np.ndarray) -> torch.Tensor:
+    with torch.inference_mode():
+        return net(torch.from_numpy(pixels.astype(np.float32))[None])[0]
+
+
+def labels_of(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    return whole_map(net, pixels).argmax(0).numpy()
+
+
+OUTPUTS = ("labels.zarr", "labels.tif", "labels.ome.tif")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_labels_on_disk_are_those_of_the_whole_map(name: str, tmp_path: Path) -> None:
+    net = network()
+    path, pixels = stored(tmp_path)
+    found = fc.predict(net, path, SMALL, tmp_path / "out" / name)
+    expected = labels_of(net, pixels)
+    assert len(np.unique(expected)) >= 2
+    assert (found.shape, found.dtype) == ((1, *SIDES), np.uint8)
+    assert np.array_equal(found[0], expected)
+    read = zarr.open_array(f"{tmp_path}/out/{name}/0")[...] if name.endswith("zarr") else None
+    read = tifffile.imread(tmp_path / "out" / name) if read is None else read
+    assert np.array_equal(read, expected)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("kind", ["probabilities", "quantised"])
+def test_probabilities_on_disk_are_those_of_the_whole_map(
+    name: str, kind: Any, tmp_path: Path
+) -> None:
+    net = network()
+    path, pixels = stored(tmp_path)
+    found = fc.predict(net, path, SMALL, tmp_path / name, kind=kind)
+    expected = whole_map(net, pixels).softmax(0).numpy()
+    assert found.shape == (3, *SIDES)
+    wide = np.float32 if name.endswith("ome.tif") else np.float16
+    assert found.dtype == (wide if kind == "probabilities" else np.uint8)
+    shares = found[...].astype(np.float32) / (1 if kind == "probabilities" else 255)
+    assert np.abs(shares - expected).max() <= (
+        1e-3 if kind == "probabilities" else 0.5 / 255 + 1e-6
+    )
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_volumes(name: str, tmp_path: Path) -> None:
+    net = network(axes=3)
+    path, pixels = stored(tmp_path, (30, 50, 70))
+    found = fc.predict(net, path, "3 MiB", tmp_path / name)
+    assert np.array_equal(found[0], labels_of(net, pixels))
+    assert found.spatial == "zyx"
+
+
+def test_an_image_in_memory_may_go_to_disk(tmp_path: Path) -> None:
+    net = network()
+    _, pixels = stored(tmp_path)
+    found = fc.predict(net, pixels, SMALL, tmp_path / "labels.zarr")
+    assert np.array_equal(found[0], labels_of(net, pixels))
+    assert np.array_equal(fc.predict(net, tmp_path / "image.zarr"), whole_map(net, pixels).numpy())
+
+
+def test_many_classes_take_16_bits(tmp_path: Path) -> None:
+    net = network(classes=300)
+    path, pixels = stored(tmp_path, (64, 60))
+    found = fc.predict(net, path, "40 MiB", tmp_path / "labels.tif")
+    assert found.dtype == np.uint16
+    assert np.array_equal(found[0], labels_of(net, pixels))
+
+
+def test_a_pyramid_has_every_second_position(tmp_path: Path) -> None:
+    net = nn.Conv2d(1, 2, 1)
+    path, _ = stored(tmp_path, (1500, 2100))
+    found = fc.predict(net, path, "30 MiB", tmp_path / "labels.zarr")
+    fc.predict(net, path, "30 MiB", tmp_path / "labels.ome.tif")
+    first = found[0]
+    for name in ("labels.zarr", "labels.ome.tif"):
+        for level, step in ((1, 2), (2, 4)):
+            reduced = open_image(f"{tmp_path}/{name}::{level}")
+            assert np.array_equal(reduced[0], first[::step, ::step])
+    images = dict(zarr.open_group(str(tmp_path / "labels.zarr"), mode="r").attrs)["ome"]
+    rows = images["multiscales"][0]["datasets"]
+    assert [r["coordinateTransformations"][0]["scale"] for r in rows] == [[1, 1], [2, 2], [4, 4]]
+    assert images["image-label"]["colors"][1] == {"label-value": 1, "rgba": [128, 0, 0, 255]}
+
+
+def test_zarr_of_format_2_stays_what_it_was(tmp_path: Path) -> None:
+    path, pixels = stored(tmp_path, zarr_format=2)
+    fc.predict(network(), path, SMALL, tmp_path / "labels.zarr")
+    group = json.loads((tmp_path / "labels.zarr" / ".zattrs").read_text())
+    assert group["multiscales"][0]["version"] == "0.4"
+    assert np.array_equal(zarr.open_array(f"{tmp_path}/labels.zarr/0")[...], labels_of(network(), pixels))  # fmt: skip
+
+
+def test_the_size_of_pixels_goes_over_to_the_labels(tmp_path: Path) -> None:
+    pixels = np.zeros((100, 90), np.uint8)
+    sizes = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeXUnit": "µm"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=sizes)
+    for name in ("b.ome.tif", "b.zarr"):
+        found = fc.predict(network(), tmp_path / "a.ome.tif", SMALL, tmp_path / name)
+        assert found.facts["pixel_size"] == {"x": 0.25, "y": 0.5}
+
+
+def geotiff(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    transform = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_800_000)
+    count, height, width = pixels.shape
+    kind: dict[str, Any] = {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    kind |= {"crs": "EPSG:32632", "transform": transform, "driver": "GTiff", "tiled": True}
+    with rasterio.open(path, "w", blockxsize=64, blockysize=64, **(kind | options)) as file:
+        file.write(pixels)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".img"])
+def test_coordinates_and_nodata_go_over_to_the_labels(suffix: str, tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    pixels = pixels.clip(1)
+    pixels[:, 200:, :40] = 0
+    path = geotiff(tmp_path / f"a{suffix}", pixels, nodata=0, driver="HFA" if suffix == ".img" else "GTiff")  # fmt: skip
+    fc.predict(network(), path, SMALL, tmp_path / "labels.tif")
+    expected = labels_of(network(), pixels)
+    expected[200:, :40] = 255
+    with rasterio.open(tmp_path / "labels.tif") as found, rasterio.open(path) as image:
+        assert np.array_equal(found.read(1), expected)
+        assert found.transform == image.transform
+        assert found.crs == image.crs
+        assert found.nodata == 255
+
+
+def test_progress_counts_the_units_of_all_windows(tmp_path: Path) -> None:
+    path, _ = stored(tmp_path)
+    seen: list[tuple[int, int]] = []
+    fc.predict(
+        network(), path, SMALL, tmp_path / "a.zarr", progress=lambda a, b: seen.append((a, b))
+    )
+    assert len(seen) > 3
+    assert [b for _, b in seen] == [SIDES[0] * SIDES[1]] * len(seen)
+    assert [a for a, _ in seen] == sorted({a for a, _ in seen})
+    assert seen[-1][0] == SIDES[0] * SIDES[1]
+
+
+def test_each_chunk_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows own whole chunks: no window changes what another one has written."""
+    path, _ = stored(tmp_path)
+    stores: list[str] = []
+    put = zarr.storage.LocalStore.set
+
+    async def counted(self: Any, key: str, value: Any) -> None:
+        stores.append(key)
+        await put(self, key, value)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", counted)
+    fc.predict(network(), path, SMALL, tmp_path / "a.zarr")
+    chunks = [key for key in stores if "/c/" in f"/{key}"]
+    assert len(chunks) == len(set(chunks)) > 3
+
+
+CHILD = """
+import os, signal, sys
+import numpy as np, torch
+import fullconv as fc
+from fullconv.regions import _ome, _part
+sys.path.insert(0, {tests!r})
+from test_disk import network
+moment = {moment!r}
+def end(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def progress(done, total):
+    if moment.startswith("share") and done >= float(moment[5:]) * total:
+        end()
+if moment == "pyramid":
+    _ome._describe = lambda group, count, kind, old=_ome._describe: end() if count > 1 else old(group, count, kind)
+if moment == "named":
+    _part._replace = lambda *args, old=_part._replace: end() or old(*args)
+if moment == "finished":
+    _part._replace = lambda *args, old=_part._replace: old(*args) or end()
+if moment == "plan":
+    _part._write = end
+fc.predict(network(), {image!r}, {memory!r}, {out!r}, progress=progress)
+"""
+
+
+def child(image: Path, out: Path, moment: str, before: str = "") -> int:
+    code = before + CHILD.format(
+        tests=str(Path(__file__).parent),
+        moment=moment,
+        image=str(image),
+        out=str(out),
+        memory=SMALL,
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, -signal.SIGKILL, 1), done.stderr
+    child.said = done.stderr  # type: ignore[attr-defined]
+    return done.returncode
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return {str(p.relative_to(path.parent)): p.read_bytes() for p in files}
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    name = "labels.zarr"
+    out = tmp_path / "out" / name
+    for moment in ("share0.5", "named", "finished"):
+        assert child(image, out, moment) == -signal.SIGKILL
+        assert out.exists() == (moment == "finished")
+    seen: list[int] = []
+    fc.predict(network(), image, SMALL, out, progress=lambda done, _: seen.append(done))
+    assert not seen  # nothing was left to compute
+    fc.predict(network(), image, SMALL, tmp_path / "quiet" / name)
+    assert contents(out) == contents(tmp_path / "quiet" / name)
+    left = sorted(p.name for p in (out.parent / ".fullconv").iterdir())
+    assert left == [f"{name}.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["labels.zarr", "labels.tif", "labels.ome.tif"])
+def test_killed_often(name: str, tmp_path: Path) -> None:
+    image, _ = stored(tmp_path, (1200, 1300))
+    out = tmp_path / "out" / name
+    moments = ["plan", *(f"share{share / 10}" for share in range(1, 10))]
+    moments += ["pyramid"] if name != "labels.tif" else []
+    moments += ["named", "finished"]
+    for moment in moments:
+        assert child(image, out, moment) in (-signal.SIGKILL, 0)
+    fc.predict(network(), image, SMALL, out)
+    fc.predict(network(), image, SMALL, tmp_path / "quiet" / name)
+    assert contents(out).keys() == contents(tmp_path / "quiet" / name).keys()
+    assert np.array_equal(open_image(out)[...], open_image(tmp_path / "quiet" / name)[...])
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    out = tmp_path / "a.zarr"
+
+    def interrupt(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fc.predict(network(), image, SMALL, out, progress=interrupt)
+    assert not out.exists()
+    seen: list[int] = []
+    fc.predict(network(), image, SMALL, out, progress=lambda done, _: seen.append(done))
+    assert seen[0] > SIDES[0] * SIDES[1] / 2
+    seen.clear()
+    fc.predict(network(), image, SMALL, out, progress=lambda done, _: seen.append(done))
+    assert seen == []
+
+
+def begun(tmp_path: Path) -> tuple[Path, Path]:
+    """An image, and an output of which one window is done."""
+    image, _ = stored(tmp_path)
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fc.predict(network(), image, SMALL, tmp_path / "a.zarr", progress=interrupt)
+    return image, tmp_path / "a.zarr"
+
+
+def test_what_another_network_began_is_not_gone_on_with(tmp_path: Path) -> None:
+    image, out = begun(tmp_path)
+    other = network()
+    with torch.no_grad():
+        other[0].bias += 1
+    with pytest.raises(BadOutputError, match="`out` must not be begun by something else"):
+        fc.predict(other, image, SMALL, out)
+    found = fc.predict(other, image, SMALL, out, overwrite=True)
+    assert np.array_equal(found[0], labels_of(other, open_image(image)[...]))
+
+
+def test_an_image_that_changed_is_another_image(tmp_path: Path) -> None:
+    image, out = begun(tmp_path)
+    zarr.open_array(str(image))[:, :9] = 7
+    with pytest.raises(BadOutputError, match="left unfinished by another network, image or kind"):
+        fc.predict(network(), image, SMALL, out)
+
+
+def test_less_memory_than_it_was_begun_with_is_refused(tmp_path: Path) -> None:
+    image, out = begun(tmp_path)
+    with pytest.raises(
+        fc.FullconvError, match="must be as much as what is unfinished was begun with"
+    ):
+        fc.predict(network(), image, "900 KiB", out)
+    fc.predict(network(), image, "900 KiB", out, overwrite=True)
+
+
+def test_an_output_that_is_there_stays_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    image, pixels = stored(tmp_path)
+    for name in OUTPUTS:
+        out = tmp_path / name
+        zarr.create_group(str(out)) if name.endswith("zarr") else out.write_text("mine")
+        before = contents(out)
+        with pytest.raises(BadOutputError, match=f"`out` must not be there yet, got .*{name}"):
+            fc.predict(network(), image, SMALL, out)
+        assert contents(out) == before
+        found = fc.predict(network(), image, SMALL, out, overwrite=True)
+        assert np.array_equal(found[0], labels_of(network(), pixels))
+
+
+def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    with (
+        part_of(tmp_path / "a.zarr"),
+        pytest.raises(BadOutputError, match="by one process at a time"),
+    ):
+        fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+    fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("place", ["/proc/a.zarr", "/dev/null/a.zarr"])
+def test_where_nothing_can_be_written(place: str, tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    with pytest.raises(BadOutputError, match=f"{place} must be writable, got: "):
+        fc.predict(network(), image, SMALL, place)
+
+
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))\n"
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
+    """No file of the child may grow past 900 bytes, which is less than a chunk of labels."""
+    image, pixels = stored(tmp_path)
+    out = tmp_path / "a.zarr"
+    assert child(image, out, "never", FULL) == 1
+    assert "BadOutputError" in child.said  # type: ignore[attr-defined]
+    assert "must be writable, got: File too large; what was done before is kept" in child.said  # type: ignore[attr-defined]
+    assert not out.exists()
+    assert np.array_equal(fc.predict(network(), image, SMALL, out)[0], labels_of(network(), pixels))
+
+
+def test_a_damaged_image_leaves_no_output(tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", pixels[0], tile=(64, 64), compression="zlib")
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadDataError, match=r"a\.tif: is cut off: tile \d+ should end"):
+        fc.predict(network(), tmp_path / "a.tif", SMALL, tmp_path / "b.tif")
+    assert not (tmp_path / "b.tif").exists()
+
+
+def test_names_say_the_format(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    with pytest.raises(
+        BadOutputError, match=r"`out` must end in \.zarr, \.tif or \.ome\.tif, got a\.png"
+    ):
+        fc.predict(network(), image, SMALL, tmp_path / "a.png")
+
+
+def test_classes_of_the_table_must_be_those_of_the_network(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    wanted = Wanted(labels=tmp_path / "a.zarr", classes=ClassTable.default(5))
+    with pytest.raises(fc.FullconvError, match="`net` must have the 5 classes of the table, got 3"):
+        predict_to_disk(network(), open_image(image), wanted, memory=2**24)
+
+
+def test_an_image_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="does not exist"):
+        fc.predict(network(), tmp_path / "none.zarr", SMALL, tmp_path / "a.zarr")
+
+
+def test_the_next_is_loaded_while_one_is_used() -> None:
+    loading = threading.Event()
+
+    def load(item: int) -> int:
+        if item == 1:
+            loading.set()
+        return 10 * item
+
+    seen: list[tuple[int, int]] = []
+    for item, loaded in ahead(range(3), load):
+        if item == 0:
+            assert loading.wait(5)
+        seen.append((item, loaded))
+    assert seen == [(0, 0), (1, 10), (2, 20)]
+    assert list(ahead([], load)) == []
+
+
+def test_never_more_than_two_loads_are_held() -> None:
+    held, most = 0, 0
+    lock = threading.Lock()
+
+    def load(_: int) -> None:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+
+    for _ in ahead(range(20), load):
+        time.sleep(0.001)
+        with lock:
+            held -= 1
+    assert most == 2
+
+
+def failing() -> None:
+    raise BadOutputError("no")
+
+
+def test_writing_goes_on_behind_in_order_and_its_errors_come_through() -> None:
+    done: list[int] = []
+    with Behind() as behind:
+        for k in range(5):
+            behind(done.append, k)
+    assert done == [0, 1, 2, 3, 4]
+
+    def run(last: Callable[..., Any]) -> None:
+        with Behind() as behind:
+            behind(failing)
+            last(behind)
+
+    for last in (lambda _: None, lambda behind: behind(done.append, 9)):
+        with pytest.raises(BadOutputError, match="no"):
+            run(last)
+    assert 9 not in done
