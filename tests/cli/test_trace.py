@@ -50,3 +50,10 @@ def test_layers_map_and_picture_are_shown(factory: str, tmp_path: Path, fullconv
         "11",
     ]
     assert file.read_text().startswith("<svg xmlns=")
+
+
+def test_options_reach_the_network(fullconv: Any) -> None:
+    """Each halving doubles the period."""
+    found = fullconv("trace", "unet", "--options.depth", 1, "--options.stem", 1)
+    assert found.status == 0
+    assert [line.split()[-6] for line in found.out.splitlines() if line.startswith("│ y ")] == ["2"]

@@ -24,3 +24,11 @@ def test_a_network_that_is_not_local_fails_by_name(
     found = fullconv("verify", "normed_networks:normed", "--shape", 32, 32)
     assert (found.status, found.out.splitlines()[-1]) == (1, "FAILED")
     assert "`1` (GroupNorm) is not local" in found.out
+
+
+def test_options_reach_the_network(fullconv: Any) -> None:
+    found = fullconv(
+        "verify", "unet", "--options.depth", 1, "--options.width", 2, "--shape", 20, 20
+    )
+    assert (found.status, found.out.splitlines()[-1]) == (0, "passed")
+    assert fullconv("verify", "unet", "--options.widht", 2).status == 1

@@ -43,7 +43,7 @@ def test_a_factory_gets_its_options(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unett", "`net` must be one of unet, fcn8s or package.module:factory, .* 'unet'"),
+        ("unett", "`net` must be one of unet, fcn8s, .* or package.module:factory, .* 'unet'"),
         ("no_such_module:net", "'no_such_module' cannot be imported"),
         ("own_nets:missing", "module 'own_nets' has no 'missing'"),
         ("own_nets:value", "must be callable, got int"),

@@ -1,79 +1,64 @@
-"""The numbers of the paper, from networks written from its tables."""
+"""The paper's networks traced (Long, Shelhamer & Darrell 2015); more of their numbers in tests/networks."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import fullconv as fc
+from fullconv.tracing import Layer, layers
 
-from .trunks import Crop, caffenet, googlenet, vgg16
 
-
-def traced(build: Callable[..., nn.Module], **options: Any) -> fc.Geometry:
+@pytest.fixture(scope="module")
+def rows() -> list[Layer]:
+    """The layers of FCN-VGG16 with numbers nowhere."""
     with torch.device("meta"):
-        net = build(**options).eval()
-    return fc.trace(net)
+        net = fc.networks.build("fcn32s-vgg16", classes=21).eval()
+    return list(layers(net))
 
 
-@pytest.mark.parametrize(
-    ("pool", "field", "stride"), [(1, 6, 2), (2, 16, 4), (3, 44, 8), (4, 100, 16), (5, 212, 32)]
-)
-def test_fields_and_strides_at_the_poolings_of_vgg16(pool: int, field: int, stride: int) -> None:
-    geometry = traced(vgg16, stop=pool)
-    assert (geometry.field, geometry.stride) == ((field,) * 2, (stride,) * 2)
+def test_fields_and_strides_at_the_poolings_of_vgg16(rows: list[Layer]) -> None:
+    found = [(row.field[0], row.stride[0]) for row in rows if row.kind == "MaxPool2d"]
+    assert found == [(6, 2), (16, 4), (44, 8), (100, 16), (212, 32)]
 
 
-def test_fcn_vgg16_sees_404_px_at_stride_32_and_its_sizes_with_a_padding_of_100() -> None:
-    geometry = traced(vgg16, padding=100, head=True)
-    assert (geometry.field, geometry.stride) == ((404, 404), (32, 32))
-    assert geometry.smallest_shape == (1, 1)
-    sizes = {224: 8, 375: 12, 500: 16, 512: 17, 640: 21}
-    assert {s: geometry.map_shape((s, 500))[0] for s in sizes} == sizes
+def test_fcn_vgg16_sees_404_px_in_its_scores_and_436_px_in_its_map(rows: list[Layer]) -> None:
+    at = {row.module: (row.field, row.stride) for row in rows}
+    assert at["trunk.fc6"] == ((404, 404), (32, 32))
+    # Each px of the map sums two units of the scores, 32 px apart.
+    assert at["upscore"] == ((404 + 32,) * 2, (1, 1))
 
 
-def test_fcn_32s_maps_every_image_onto_itself_at_the_offset_of_the_paper() -> None:
+def test_fcn_alexnet_without_its_padding_maps_500_px_onto_10_units() -> None:
     with torch.device("meta"):
-        scores = vgg16(padding=100, head=True)
-        net = Crop(nn.Sequential(scores, nn.ConvTranspose2d(21, 21, 64, 32, bias=False)), 19)
-    geometry = fc.trace(net.eval())
-    assert geometry.stride == (1, 1)
-    assert geometry.period == (32, 32)
-    # Each output px sums two units of the score map, 32 px apart.
-    assert geometry.field == (404 + 32,) * 2
-    assert all(geometry.map_shape((size, 500)) == (size, 500) for size in range(1, 200))
-
-
-def test_fcn_alexnet_sees_355_px_and_maps_500_px_onto_10_units() -> None:
-    geometry = traced(caffenet)
-    assert (geometry.field, geometry.stride) == ((355, 355), (32, 32))
+        net = fc.networks.build("fcn-alexnet", classes=21).eval()
+    trunk = net.trunk
+    trunk.conv1.padding = (0, 0)
+    geometry = fc.trace(_Last(trunk))
     assert geometry.map_shape((500, 500)) == (10, 10)
     assert geometry.map_shape((227, 227)) == (1, 1)
+    assert geometry.smallest_shape <= (227, 227)
 
 
-@pytest.mark.parametrize(("average", "field"), [(True, 907), (False, 715)])
-def test_fcn_googlenet_sees_907_px_with_its_average_pooling_and_715_without(
-    average: bool, field: int
-) -> None:
-    geometry = traced(googlenet, average=average)
-    assert (geometry.field, geometry.stride) == ((field,) * 2, (32, 32))
+class _Last(nn.Module):
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.trunk(image)[-1]
 
 
 TIMED = """
-import sys, time, torch
-sys.path.insert(0, sys.argv[1])
+import time, torch
 import fullconv as fc
-from trunks import vgg16
 with torch.device("meta"):
-    net = vgg16(padding=100, head=True).eval()
+    net = fc.networks.build("fcn32s-vgg16", classes=21).eval()
 for _ in range(4):
     start = time.process_time()
     fc.trace(net)
@@ -87,9 +72,8 @@ def test_vgg16_is_traced_in_less_than_a_second() -> None:
         "OMP_NUM_THREADS": "1"
     }
     done = subprocess.run(
-        [sys.executable, "-c", TIMED, str(Path(__file__).parent)],
-        env=env, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", TIMED], env=env, capture_output=True, text=True, check=True
+    )
     first, *later = map(float, done.stdout.split())
     assert first > 0  # it loads parts of PyTorch as well
     assert min(later) < 1

@@ -1,6 +1,6 @@
 """Flags from a dataclass of settings: names, types and help stand in one place."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, field, fields, make_dataclass
 from typing import Annotated, Any
@@ -35,12 +35,12 @@ def given(flags: Any) -> dict[str, Any]:
     if flags is None:
         return {}
     values = {f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None}
-    return {name: _read(v) if isinstance(v, dict) else v for name, v in values.items()}
+    return {name: read_table(v) if isinstance(v, dict) else v for name, v in values.items()}
 
 
-def _read(table: dict[str, str]) -> dict[str, int | float | bool | str]:
+def read_table(table: Mapping[str, str] | None) -> dict[str, int | float | bool | str]:
     """Return the numbers, truths and names that the texts of a table stand for."""
-    return {key: _value(text) for key, text in table.items()}
+    return {key: _value(text) for key, text in (table or {}).items()}
 
 
 def _value(text: str) -> int | float | bool | str:

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from fullconv.cli._settings import read_table
 from fullconv.cli._show import output
 
 AXES = {1: "x", 2: "yx", 3: "zyx"}
@@ -17,6 +18,7 @@ def trace(
     *,
     channels: int = 3,
     classes: int = 2,
+    options: dict[str, str] | None = None,
     shape: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
     picture: Path | None = None,
     effective: bool = False,
@@ -27,6 +29,7 @@ def trace(
         net: Name of a network, or `package.module:factory`.
         channels: Channels of the images.
         classes: Channels of the map.
+        options: Options of the network, each a flag of its own, such as `--options.width 32`.
         shape: Size of an image in px, such as `980 980`: its map's size is shown, and it is drawn.
         picture: Draw field and window on an image of that size into this SVG file.
         effective: Measure what a unit attends to within its field, and draw it into the picture: the
@@ -39,7 +42,7 @@ def trace(
     from fullconv.tracing import trace as trace_net
     from fullconv.verifying import effective_field, half_width
 
-    network = build(net, classes=classes, channels=channels).eval()
+    network = build(net, classes=classes, channels=channels, **read_table(options)).eval()
     found = trace_net(network, channels=channels)
     steps = Table("layer", "class", "operator", "field (px)", "stride (px)")
     for layer in layers(network, channels):

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from fullconv.cli._settings import read_table
 from fullconv.cli._show import output
 from fullconv.cli._status import DONE, MENDABLE
 
@@ -17,6 +18,7 @@ def verify(
     shape: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (256, 256),
     channels: int = 3,
     classes: int = 2,
+    options: dict[str, str] | None = None,
     seed: int = 0,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> int:
@@ -30,6 +32,7 @@ def verify(
         shape: Size of the image in px, such as `256 256`.
         channels: Channels of the image.
         classes: Channels of the map.
+        options: Options of the network, each a flag of its own, such as `--options.width 32`.
         seed: Draws weights, image, windows and units.
         json_file: Write the certificate to this JSON file.
     """
@@ -40,7 +43,7 @@ def verify(
     from fullconv.verifying import verify as verify_net
 
     torch.manual_seed(seed)
-    network = build(net, classes=classes, channels=channels).eval()
+    network = build(net, classes=classes, channels=channels, **read_table(options)).eval()
     found = verify_net(network, shape=(channels, *shape), seed=seed)
     table = Table("witness", "cases", "largest error", "", title=net)
     for finding in found.findings:

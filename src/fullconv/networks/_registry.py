@@ -11,12 +11,26 @@ from typing import Any
 from torch import nn
 
 from fullconv.errors import BadConfigError
+from fullconv.networks._family import (
+    fcn8s_atonce_vgg16,
+    fcn8s_vgg16,
+    fcn16s_vgg16,
+    fcn32s_vgg16,
+    fcn_alexnet,
+    fcn_googlenet,
+)
 from fullconv.networks._fcn8s import FCN8s
 from fullconv.networks._unet import UNet
 
 _TABLE: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "fcn8s": FCN8s,
+    "fcn32s-vgg16": fcn32s_vgg16,
+    "fcn16s-vgg16": fcn16s_vgg16,
+    "fcn8s-vgg16": fcn8s_vgg16,
+    "fcn8s-atonce-vgg16": fcn8s_atonce_vgg16,
+    "fcn-alexnet": fcn_alexnet,
+    "fcn-googlenet": fcn_googlenet,
 }
 
 NAMES = tuple(_TABLE)
