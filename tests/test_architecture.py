@@ -24,17 +24,19 @@ ROOMS = {
     "execution": {"geometry", "tracing"},
     "verifying": {"geometry", "tracing", "execution"},
     "prediction": {"geometry", "tracing", "execution", "regions", "images", "scoring"},
+    "planning": {"geometry", "tracing", "sampling", "execution"},
     "runs": {"networks", "images"},
     "training": {
         "geometry", "tracing", "networks", "regions", "images", "scoring", "sampling", "execution",
-        "prediction", "runs",
+        "prediction", "planning", "runs",
     },
     "reporting": {"geometry", "tracing", "images", "scoring", "runs"},
     "comparing": {"images", "runs", "training", "reporting"},
     "demo": {"networks", "images", "scoring", "prediction", "runs", "training", "reporting"},
     "cli": {
         "geometry", "tracing", "surgery", "networks", "regions", "images", "sampling", "scoring",
-        "execution", "prediction", "runs", "training", "reporting", "comparing", "demo", "verifying",
+        "execution", "prediction", "planning", "runs", "training", "reporting", "comparing", "demo",
+        "verifying",
     },
 }  # fmt: skip
 ARRAY_LIBRARIES = {"torch", "numpy"}

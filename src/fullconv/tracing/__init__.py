@@ -9,7 +9,7 @@ from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules
 from fullconv.tracing import _rules_shape as _rules_shape
 from fullconv.tracing import _rules_windows as _rules_windows
 from fullconv.tracing._layers import Layer, layers
-from fullconv.tracing._program import Call, Program, Value, the_map
+from fullconv.tracing._program import Call, Modules, Program, Value, the_map
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, pointwise, rule
 from fullconv.tracing._subject import buffers_kept, hollow, record
@@ -18,6 +18,7 @@ from fullconv.tracing._trace import trace
 __all__ = [
     "Call",
     "Layer",
+    "Modules",
     "Program",
     "Reach",
     "Step",

@@ -108,8 +108,8 @@ class Program:
 
 
 @dataclass(slots=True)
-class _Modules:
-    """The stack of modules being run."""
+class Modules:
+    """The stack of modules being run: path and class name of each, the innermost last."""
 
     stack: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
@@ -183,7 +183,7 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
 class _Recorder(TorchDispatchMode):
     """Writes down every operator."""
 
-    def __init__(self, modules: _Modules, most: int) -> None:
+    def __init__(self, modules: Modules, most: int) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self._most = most
@@ -296,7 +296,7 @@ def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most
 def _written_down(
     run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most: int
 ) -> Program:
-    modules = _Modules()
+    modules = Modules()
     recorder = _Recorder(modules, most)
     with modules.watching(net), recorder:
         output = run(image)

@@ -1,0 +1,10 @@
+"""What fits, and what it costs, before anything runs.
+
+A step is rehearsed on tensors without numbers (`_rehearsal`) while a ledger notes which memory is
+alive (`_ledger`), and what operators take besides (`_scratch`).
+"""
+
+from fullconv.planning._ledger import Block, Course, Tick
+from fullconv.planning._rehearsal import Rehearsal, rehearse_forward, rehearse_step
+
+__all__ = ["Block", "Course", "Rehearsal", "Tick", "rehearse_forward", "rehearse_step"]

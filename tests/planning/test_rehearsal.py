@@ -1,0 +1,209 @@
+"""What a step takes, against what the allocator hands out when it is really run."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import fullconv as fc
+from fullconv.planning._rehearsal import rehearse_forward, rehearse_step
+
+from .allocations import Steps, allocated, bytes_of
+
+# The state of the random numbers, 5 kB, is no tensor that an operator makes.
+PLAINLY = {"use_reentrant": False, "preserve_rng_state": False}
+
+
+class Residual(nn.Module):
+    """Views, a tensor that is read twice, a sum in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Conv2d(3, 8, 1)
+        self.end = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.start(x)
+        y[:, :, ::2] += y.exp()[:, :, ::2]
+        return self.end(y.flatten(2).view_as(y) + y)
+
+
+class Checkpointed(nn.Module):
+    """Layers whose activations are computed again in backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Conv2d(3, 8, 3, padding=1)
+        self.inner = nn.Sequential(*(block(8, 8) for _ in range(3)))
+        self.end = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(checkpoint(self.inner, self.start(x), **PLAINLY))
+
+
+class Scales(nn.Module):
+    """Two scales, put together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = block(3, 8), block(8, 8)
+        self.end = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x)
+        coarse = nn.functional.max_pool2d(self.coarse(fine), 2)
+        large = nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear")
+        return self.end(torch.cat([fine, large], 1))
+
+
+def block(start: int, stop: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(start, stop, 3, padding=1, bias=False),
+        nn.BatchNorm2d(stop),
+        nn.ReLU(inplace=True),
+    )
+
+
+def half_frozen() -> nn.Module:
+    net = nn.Sequential(block(3, 8), block(8, 8), nn.Conv2d(8, 4, 1))
+    net[0].requires_grad_(False).eval()
+    return net
+
+
+NETWORKS = {
+    "plain": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2)),
+    "residual": Residual,
+    "checkpointed": Checkpointed,
+    "scales": Scales,
+    "half frozen": half_frozen,
+    "unet": lambda: fc.networks.build("unet", classes=3, width=4, depth=2),
+    "elu and norms": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.ELU(), nn.Dropout(), nn.AvgPool2d(2)),
+}  # fmt: skip
+
+
+@pytest.fixture
+def plain_convolutions() -> object:
+    """Convolve without oneDNN, whose copies are a matter of the machine."""
+    torch.backends.mkldnn.set_flags(False)
+    yield
+    torch.backends.mkldnn.set_flags(True)
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_takes_what_the_allocator_hands_out(name: str, optimizer: str) -> None:
+    net = NETWORKS[name]()
+    found = rehearse_step(net, (3, 40, 36), batch=2, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
+    assert found.peak_bytes == Steps(net, (2, 3, 40, 36), optimizer=optimizer).peak()
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("name", ["plain", "scales", "elu and norms"])
+def test_a_forward_pass_takes_what_the_allocator_hands_out(name: str) -> None:
+    net = NETWORKS[name]().eval()
+    image = torch.rand(2, 3, 40, 36)
+
+    def run() -> None:
+        with torch.no_grad():
+            net(image)
+
+    run()
+    real = bytes_of(*net.parameters(), *net.buffers(), image) + allocated(run)
+    assert rehearse_forward(net, (3, 40, 36), batch=2).peak_bytes == real
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", ["scales", "unet", "checkpointed"])
+def test_copies_inside_convolutions_are_known(
+    name: str, half: bool, layout: torch.memory_format
+) -> None:
+    net = NETWORKS[name]().to(memory_format=layout)
+    found = rehearse_step(net, (3, 96, 100), batch=2, precision="bf16" if half else "32")
+    steps = Steps(net, (2, 3, 96, 100), half=half, layout=layout)
+    assert found.peak_bytes == pytest.approx(steps.peak(), rel=0.12 if half else 0.06)
+
+
+def test_saved_activations_are_those_that_autograd_packs() -> None:
+    net = NETWORKS["unet"]()
+    image, packed = torch.rand(2, 3, 40, 36), {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        packed[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = nn.functional.cross_entropy(net(image), torch.zeros(2, 40, 36, dtype=torch.long))
+    for tensor in (*net.parameters(), *net.buffers(), image):
+        packed.pop(tensor.untyped_storage()._cdata, None)
+    labels = 2 * 40 * 36 * 8
+    found = rehearse_step(net, (3, 40, 36), batch=2).course
+    assert int(found.alive(["saved"]).max()) == sum(packed.values()) - labels + bytes_of(loss)
+
+
+def test_parameters_gradients_and_state_are_counted_by_the_formula() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3, bias=False))
+    weights = 4 * (3 * 8 * 9 + 8 * 4 * 9)
+    course = rehearse_step(net, (3, 20, 20)).course
+    assert course.alive(["parameters"])[0] == weights
+    assert course.alive(["gradients"])[-1] == weights
+    assert course.alive(["optimizer"])[0] == 2 * weights + 2 * 4  # and two counters of steps
+    assert (
+        rehearse_step(net, (3, 20, 20), optimizer="sgd").course.alive(["optimizer"])[0] == weights
+    )
+    assert course.alive(["data"])[0] == 4 * 3 * 20 * 20 + 8 * 16 * 16
+
+
+def test_a_terabyte_is_rehearsed_in_no_memory() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(3, 4096, 1), nn.Conv2d(4096, 4096, 1), nn.Conv2d(4096, 2, 1))
+    found = rehearse_step(net, (3, 10_000, 10_000))
+    assert found.peak_bytes > 3e12
+    assert found.map_shape == (2, 10_000, 10_000)
+
+
+def test_the_network_stays_as_it_is() -> None:
+    net = NETWORKS["unet"]()
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    random = torch.get_rng_state()
+    rehearse_step(net, (3, 40, 36))
+    rehearse_forward(net, (3, 40, 36))
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+    assert net.training
+    assert torch.equal(random, torch.get_rng_state())
+
+
+class Undecided(nn.Module):
+    """Looks at the values of its image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.mean() > 0 else self.conv(-x)
+
+
+class Locked(nn.Conv2d):
+    """Holds what cannot be copied."""
+
+    def __deepcopy__(self, memo: object) -> "Locked":
+        raise TypeError("cannot pickle a lock")
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (Undecided(), "`net` must not depend on the values of the image to be planned, got a Und"),
+        (Locked(3, 4, 3), "`net` must be one that `copy.deepcopy` can copy, got a Locked that"),
+        (nn.LazyConv2d(4, 3), "`net` must have its weights, got a LazyConv2d with lazy modules"),
+        (nn.Conv2d(1, 4, 3), "`shape` must be one that the network takes, got 20 x 20 px with 3 ch"),
+        (nn.Conv2d(3, 4, 3).requires_grad_(False), "`net` must have weights to train, got none"),
+        (nn.Conv2d(3, 4, 30), "`shape` must be one that the network takes, got 20 x 20 px"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_rehearsed_is_refused(net: nn.Module, message: str) -> None:
+    with pytest.raises(fc.FullconvError, match=message):
+        rehearse_step(net, (3, 20, 20))
