@@ -1,11 +1,13 @@
 """`fullconv predict`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from fullconv.cli._show import output, progress_console
+
+FileKind = Literal["zarr", "tiff", "ome-tiff"]
 
 
 def predict(
@@ -15,40 +17,60 @@ def predict(
     out: Path,
     memory: str | None = None,
     probabilities: Annotated[bool, Parameter(negative="")] = False,
+    quantised: Annotated[bool, Parameter(negative="")] = False,
     overlay: Annotated[bool, Parameter(negative="")] = False,
+    file: Annotated[FileKind | None, Parameter(name="--format")] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Predict images: label images of the same size, named by the image's stem.
+    """Predict images of any size: label images of the same size, named by the image's stem.
 
-    Labels are PNG, for TIFF images TIFF, with the colours of the classes as palette. Nothing that
-    is there already is replaced without `--overwrite`.
+    Labels are PNG with the colours of the classes as palette; TIFF, OME-TIFF, GeoTIFF and Zarr images
+    stay what they are. What is larger than memory goes from disk to disk. If the program ends before
+    it is done, however it does, the same command goes on. Nothing else that is there already is
+    replaced without `--overwrite`.
 
     Args:
         run: Folder of a training run.
-        images: Image files, or folders of images.
+        images: Image files or Zarr folders, or folders of images; with `::` and a name for a level of
+            a pyramid or an array inside, such as `slide.svs::1` or `scan.h5::raw`.
         out: Folder for the results.
         memory: What the whole process may take, such as `2GiB`, `500MB` or `80%`; images go
-            through the network in exact windows that fit. Without it, whole images.
-        probabilities: Write `STEM.probabilities.tif`, too: float16, a page per class.
+            through the network in exact windows that fit. Without it, whole images, and half of the
+            free memory for those that go from disk to disk.
+        probabilities: Write `STEM.probabilities.tif` (or in the labels' format), too: float16.
+        quantised: Write probabilities as 8-bit numbers, 255 for certain.
         overlay: Write `STEM.overlay.png`, too: the image under its labels.
+        file: Format of the results, from disk to disk: `zarr`, `tiff` or `ome-tiff`.
         overwrite: Replace results that are there already.
     """
     from fullconv.images import image_files
-    from fullconv.prediction import best_device, plan_files, predict_files
+    from fullconv.prediction import best_device, identity, plan_files, predict_files
     from fullconv.runs import Run
-    from fullconv.training import counting
+    from fullconv.training import measuring
 
     trained = Run.open(run)
+    net = trained.network()
     jobs = plan_files(
-        image_files(images), out, probabilities=probabilities, overlay=overlay, overwrite=overwrite
+        image_files(images),
+        out,
+        probabilities=probabilities or quantised,
+        overlay=overlay,
+        overwrite=overwrite,
+        quantised=quantised,
+        file=file,
+        network=identity(net),
     )
-    with counting(progress_console(), "predicting") as progress:
+    before = sum(job.done for job in jobs)
+    with measuring(progress_console(), "predicting") as (progress, units):
         predict_files(
-            trained.network().to(best_device()),
+            net.to(best_device()),
             jobs,
             trained.classes(),
             channels=trained.recipe().channels,
             memory=memory,
             progress=progress,
+            units=units,
+            overwrite=overwrite,
         )
-    output().print(f"{len(jobs)} label images in {out}")
+    told = f", {before} of them done before" if before else ""
+    output().print(f"{len(jobs)} label images in {out}{told}")

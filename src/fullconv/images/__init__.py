@@ -7,7 +7,7 @@ from fullconv.images._atomic import atomic
 from fullconv.images._classes import ClassTable
 from fullconv.images._dataset import Dataset, Sample, open_dataset
 from fullconv.images._display import overlay, to_rgb8
-from fullconv.images._files import SUFFIXES, image_files, read_image
+from fullconv.images._files import SUFFIXES, image_files, read_image, stem
 from fullconv.images._lazy import open_image, open_mask, reads_boxes
 from fullconv.images._masks import read_mask
 from fullconv.images._survey import Survey, survey
@@ -38,6 +38,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "reads_boxes",
+    "stem",
     "survey",
     "to_rgb8",
     "write_labels",

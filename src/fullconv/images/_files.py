@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fullconv import regions
 from fullconv.errors import BadDataError
 from fullconv.images._faults import BrokenRuleError, bad_file, plural
 from fullconv.images._pillow import BMP, JPEG, PNG
@@ -24,7 +25,8 @@ from fullconv.images._tiff import TIFF
 
 T = TypeVar("T")
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (*PICTURE_SUFFIXES, *(s for s in regions.SUFFIXES if s not in PICTURE_SUFFIXES))
 IMAGE_DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 
@@ -121,8 +123,9 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = image_paths(path, recursive=False) if path.is_dir() else [path]
-        if not path.exists():
+        folder = path.is_dir() and not regions.is_zarr(path)
+        inside = image_paths(path, recursive=False) if folder else [path]
+        if not regions.split_name(path)[0].exists():
             raise bad_file(path, "does not exist")
         if not inside:
             hint = "; take its images/" if (path / "images").is_dir() else ""
@@ -131,12 +134,24 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     found = list(dict.fromkeys(found))
     first: dict[str, Path] = {}
     for path in found:
-        if path.stem in first:
+        name = stem(path)
+        if name in first:
             raise BadDataError(
-                f"image files must have different stems, got {first[path.stem]} and {path}"
+                f"image files must have different stems, got {first[name]} and {path}"
             )
-        first[path.stem] = path
+        first[name] = path
     return found
+
+
+def stem(path: Path) -> str:
+    """Return the name of an image without what says its format.
+
+    Examples:
+        >>> stem(Path("scans/a.ome.tif")), stem(Path("scans/b.c.png")), stem(Path("d.h5::raw"))
+        ('a', 'b.c', 'd')
+    """
+    name = regions.split_name(path)[0].stem
+    return name[:-4] if name.lower().endswith(".ome") else name
 
 
 def image_paths(folder: Path, *, recursive: bool) -> list[Path]:
@@ -145,9 +160,19 @@ def image_paths(folder: Path, *, recursive: bool) -> list[Path]:
 
 
 def visible_files(folder: Path, recursive: bool) -> list[Path]:
-    """Return the files in a folder, sorted, without hidden ones and what desktops leave behind."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(p for p in found if p.is_file() and _visible(p.relative_to(folder)))
+    """Return the files and Zarr folders in a folder, sorted, without hidden ones and what desktops leave."""
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        for path in waiting.pop().iterdir():
+            image = path.is_file() or path.suffix.lower() == ".zarr"  # which is a folder
+            if not _visible(path.relative_to(folder)):
+                continue
+            if image:
+                found.append(path)
+            elif recursive and path.is_dir():
+                waiting.append(path)
+    return sorted(found)
 
 
 def _visible(path: Path) -> bool:

@@ -14,7 +14,7 @@ from fullconv.errors import BadDataError
 from fullconv.images._class_files import csv_rows
 from fullconv.images._dataset import Sample
 from fullconv.images._faults import BrokenRuleError, Fault, bad_file
-from fullconv.images._files import SUFFIXES, visible_files
+from fullconv.images._files import SUFFIXES, stem, visible_files
 
 SPLIT_OF = {
     "": "",
@@ -136,7 +136,7 @@ def _by_key(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     found: dict[str, Path] = {}
     faults: list[Fault] = []
     for path in visible_files(folder, recursive=True) if folder.is_dir() else []:
-        key = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        key = normalize("NFC", path.relative_to(folder).with_name(stem(path)).as_posix())
         if path.suffix.lower() not in SUFFIXES:
             rule = f"is not an image: its suffix is none of {' '.join(SUFFIXES)}"
             faults.append(Fault(path=path, rule=rule))
@@ -177,11 +177,11 @@ def _csv_pairs(path: Path) -> tuple[list[Pair], list[Fault]]:
 def _named(pairs: Iterable[Pair], root: Path) -> dict[str, tuple[Sample, ...]]:
     """Return the samples by split, named by stem, or by path where stems are equal."""
     pairs = list(pairs)
-    stems = Counter(pair.image.stem for pair in pairs)
+    stems = Counter(stem(pair.image) for pair in pairs)
     splits: dict[str, tuple[Sample, ...]] = {}
     for pair in sorted(pairs, key=lambda p: p.image):
-        short = stems[pair.image.stem] == 1
-        name = pair.image.stem if short else _long_name(pair.image, root)
+        short = stems[stem(pair.image)] == 1
+        name = stem(pair.image) if short else _long_name(pair.image, root)
         sample = Sample(name=name, image=pair.image, mask=pair.mask)
         splits[pair.split] = (*splits.get(pair.split, ()), sample)
     return splits
@@ -197,5 +197,5 @@ def _same_names(splits: dict[str, tuple[Sample, ...]]) -> list[Fault]:
 
 def _long_name(image: Path, root: Path) -> str:
     below = image.relative_to(root) if image.is_relative_to(root) else image
-    parts = [p for p in below.with_suffix("").parts if p not in ("images", "/", "..")]
+    parts = [p for p in below.with_name(stem(below)).parts if p not in ("images", "/", "..")]
     return "_".join(parts)

@@ -273,9 +273,10 @@ def _tie_to_earth(path: Path, facts: Mapping[str, Any], nodata: int | None) -> N
     """Write coordinate system and transform of a raster into a TIFF file."""
     import rasterio
     from rasterio.crs import CRS
+    from rasterio.errors import NotGeoreferencedWarning
 
     with warnings.catch_warnings():  # that it lies nowhere on Earth as yet
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         opened = rasterio.open(path, "r+")
     with opened as file:
         file.transform = rasterio.Affine(*facts["transform"])

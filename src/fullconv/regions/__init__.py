@@ -3,7 +3,7 @@
 from fullconv.regions._array import LazyArray, Source, arranged, in_memory
 from fullconv.regions._ome import Format, add_pyramid, create, full
 from fullconv.regions._open import SUFFIXES, open_array, opens, split_name
-from fullconv.regions._part import Part, is_finished, part_of, telling
+from fullconv.regions._part import Part, is_finished, note_finished, part_of, telling
 from fullconv.regions._signature import signature
 from fullconv.regions._tiff_write import write_tiff
 from fullconv.regions._zarr import is_zarr
@@ -21,6 +21,7 @@ __all__ = [
     "in_memory",
     "is_finished",
     "is_zarr",
+    "note_finished",
     "open_array",
     "opens",
     "part_of",

@@ -111,6 +111,13 @@ def record_of(target: Path) -> Path:
     return target.parent / HOME / f"{target.name}.json"
 
 
+def note_finished(target: Path, key: str) -> None:
+    """Note of what an output was made that is there now."""
+    path = record_of(target)
+    path.parent.mkdir(exist_ok=True)
+    _write(path, json.dumps({"key": key, "signature": signature(target)}))
+
+
 def is_finished(target: Path, key: str) -> bool:
     """Return whether an output is there, made of the same, and was not touched since."""
     try:

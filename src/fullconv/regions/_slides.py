@@ -76,6 +76,7 @@ def slide_source(path: Path, level: str | None = None) -> Source:
         facts={
             "pixel_size": {a: float(v) * scale for a, v in per_px.items() if v},
             "unit": {a: "micrometer" for a, v in per_px.items() if v},
+            "slide": True,
         },
     )
 

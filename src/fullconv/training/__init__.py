@@ -12,6 +12,7 @@ from fullconv.training._config import TrainConfig, read_config
 
 if TYPE_CHECKING:
     from fullconv.training._counting import counting as counting
+    from fullconv.training._counting import measuring as measuring
     from fullconv.training._data import ImageData as ImageData
     from fullconv.training._evaluation import Evaluation as Evaluation
     from fullconv.training._evaluation import evaluate as evaluate
@@ -38,6 +39,7 @@ __all__ = [
     "criterion",
     "evaluate",
     "fitting_regimes",
+    "measuring",
     "read_config",
     "read_regimes",
     "resolve",
@@ -56,6 +58,7 @@ _HOME = {
     "criterion": "_losses",
     "evaluate": "_evaluation",
     "fitting_regimes": "_train",
+    "measuring": "_counting",
     "read_regimes": "_train",
     "resolve": "_resolve",
     "score_run": "_score_run",
