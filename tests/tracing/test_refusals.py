@@ -119,28 +119,34 @@ def test_a_layer_that_looks_along_one_axis_is_refused_for_that_axis() -> None:
         fc.trace(net, 2)
 
 
-@pytest.mark.parametrize("limit", [100, 1000])
-def test_a_network_that_takes_another_path_for_large_images_is_refused(limit: int) -> None:
+def test_a_network_that_takes_another_path_for_large_images_is_refused() -> None:
     conv = nn.Conv2d(2, 2, 3, padding=1)
-    net = Do(lambda x, inner: inner(x) if x.shape[3] > limit else x, conv)
+    net = Do(lambda x, inner: inner(x) if x.shape[3] > 1000 else x, conv)
     with pytest.raises(
         fc.NotLocalError, match=r"another path at \(64, 2944\) px than at \(64, 64\)"
     ):
         fc.trace(net, 2)
 
 
-def test_windows_stay_above_the_size_below_which_a_network_takes_another_path() -> None:
-    """Below 12 px it returns the image as it is, so windows must not be that small."""
+@pytest.mark.parametrize("limit", [12, 100])
+def test_windows_stay_above_the_size_below_which_a_network_takes_another_path(limit: int) -> None:
+    """Below so many px it returns the image as it is, so windows must not be that small."""
     conv = nn.Conv2d(2, 2, 3, padding=1)
-    net = Do(lambda x, inner: inner(x) if x.shape[2] > 12 else x, conv)
-    geometry = fc.trace(net, 2)
+    net = Do(lambda x, inner: inner(x) if x.shape[2] > limit else x, conv)
+    geometry, size = fc.trace(net, 2), 3 * limit + 4
     assert geometry.field == (3, 3)
     assert geometry.smallest_shape == (1, 1)
-    x = torch.randn(2, 40, 40)
+    x = torch.randn(2, size, 40)
     assert torch.allclose(fc.predict(net, x, memory=2**18), net(x[None])[0], atol=1e-6)
-    shapes = {geometry.window(fc.geometry.Box(start=(i, 3), stop=(i + 1, 4)), (40, 40)).reads.shape
-              for i in range(40)}  # fmt: skip
-    assert all(height > 12 for height, _ in shapes)
+    shapes = {geometry.window(fc.geometry.Box(start=(i, 3), stop=(i + 1, 4)), (size, 40)).reads.shape
+              for i in range(size)}  # fmt: skip
+    assert all(height > limit for height, _ in shapes)
+
+
+def test_an_image_so_small_that_the_network_takes_another_path_is_refused() -> None:
+    net = Do(lambda x, inner: inner(x) if x.shape[3] > 100 else x, nn.Conv2d(2, 2, 3, padding=1))
+    with pytest.raises(fc.NotLocalError, match=r"another path at \(64, 2944\) px"):
+        fc.trace(net, 2, shape=(64, 64))
 
 
 @pytest.mark.parametrize("layers", [nn.LSTM(2, 2), nn.GRU(2, 2)], ids=["LSTM", "GRU"])

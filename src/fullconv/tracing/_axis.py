@@ -44,7 +44,7 @@ def axis_of(subject: Subject, least: tuple[int, ...], axis: int, span: Span) -> 
                 "pad with zeros or by reflection",
                 WHOLE,
             )
-        size = least[axis] + (2 * size // period + 1) * period
+        size += max(1, size // period) * period
     raise _refused(
         subject.net,
         "field",
@@ -99,7 +99,10 @@ def _no_map(net: nn.Module, program: Program) -> NotLocalError:
 
 
 def _phases(reach: Reach, units: int, period: int) -> tuple[Phase, ...]:
-    """Return the phases of a map from one period in its middle; none if the border is everywhere."""
+    """Return the phases of a map from one period in its middle.
+
+    None if not two periods are clear of the border: that they are alike has not been seen then.
+    """
     start, stop, first, last = reach.parts.reshape(4, -1).tolist()
     length = len(start)
     whole = [
@@ -110,7 +113,7 @@ def _phases(reach: Reach, units: int, period: int) -> tuple[Phase, ...]:
             for i in range(q * units, (q + 1) * units)
         )
     ]
-    if not whole:
+    if len(whole) < 2:
         return ()
     q = whole[len(whole) // 2]
     moved = q * period

@@ -53,7 +53,8 @@ def layers(net: nn.Module, channels: int = 3, ndim: int | None = None) -> tuple[
     """
     geometry = trace(net, channels, ndim)
     subject = Subject(net, channels)
-    columns = [list(_along(subject, geometry, axis)) for axis in range(len(geometry.axes))]
+    with torch.device("cpu"):
+        columns = [list(_along(subject, geometry, axis)) for axis in range(len(geometry.axes))]
     found: list[Layer] = []
     for rows in zip(*columns, strict=True):
         call, seen = rows[0][0], [row[1] for row in rows]
@@ -83,9 +84,8 @@ def _along(
     shape[axis] += (3 * geometry.field[axis] // period + 2) * period
     longer = [n + period * (k == axis) for k, n in enumerate(shape)]
     program = subject.record(tuple(shape))
-    with torch.device("cpu"):
-        state = follow(program, subject.record(tuple(longer)), axis=axis, period=period)
-    for call in program.calls:
+    state = State()
+    for call in follow(program, subject.record(tuple(longer)), state, axis=axis, period=period):
         if call.outputs:
             before = [s for v in call.inputs if (s := _sight(v, state, period))]
             widest = max(before, default=None)
@@ -95,7 +95,7 @@ def _along(
 def _sight(value: Value, state: State, period: int) -> _Sight | None:
     """Return the field and stride of a value in the middle of the image; None if it has no axis."""
     growing = state.growth.get(value, {})
-    if value not in state.reach_of or len(growing) != 1 or state.folded.get(value):
+    if value not in state.reach_of or len(growing) != 1 or state.folds.get(value):
         return None
     dim, grown = next(iter(growing.items()))
     parts = state.reach_of[value].parts

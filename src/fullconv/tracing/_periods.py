@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm, prod
 
+import torch
+
 from fullconv.errors import NotLocalError
 from fullconv.tracing._paths import NO_OPERATOR, OTHER_PATH, recorded
 from fullconv.tracing._program import LOOPS, Call, Program, Value
@@ -112,12 +114,18 @@ def _guessed_field(base: Program, longer: Program, axis: int, more: int) -> int:
         if not one.inputs or len(one.inputs[0].shape) <= axis + 2:
             continue
         grown = other.inputs[0].shape[axis + 2] - one.inputs[0].shape[axis + 2]
-        kernel = one.args.get("kernel_size")
-        if "transposed" in one.args:
-            kernel = one.args["weight"].shape[2:]
-        if kernel and grown > 0:
-            total += kernel[min(axis, len(kernel) - 1)] * more // grown
+        if grown > 0:
+            total += _kernel(one, axis) * more // grown
     return total
+
+
+def _kernel(call: Call, axis: int) -> int:
+    """Return the size of the window that a call slides along an axis; 0 if it slides none."""
+    if call.op is torch.ops.aten.unfold.default:
+        return call.args["size"] * (call.args["dimension"] == axis + 2)
+    sizes = call.args["weight"].shape[2:] if "transposed" in call.args else ()
+    sizes = sizes or call.args.get("kernel_size") or [0]
+    return sizes[min(axis, len(sizes) - 1)]
 
 
 def _periods(base: Program, longer: Program, more: int) -> Iterator[tuple[Call | None, int]]:

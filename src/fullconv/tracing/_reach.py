@@ -14,13 +14,13 @@ image's own border is": the position reads padding. Axes along which nothing var
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-NOTHING = 1 << 40
+NOTHING = 1 << 29  # reaches are many: 32 bits hold it, its negative and their difference
 BORDER = -NOTHING
 # Taps below: an index of the input, or this for "reads nothing".
 NO_TAP = -(1 << 30)
@@ -30,7 +30,7 @@ NO_TAP = -(1 << 30)
 class Reach:
     """Which pixels of one axis each position of a value depends on (see the module's text)."""
 
-    parts: Tensor  # int64 (4, *compact): each axis has the value's size, or 1
+    parts: Tensor  # int32 (4, *compact): each axis has the value's size, or 1
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Reach:
         """Return the reach with a structural change (a view, a slice …) done to each part."""
@@ -54,6 +54,15 @@ class Reach:
             sizes[dim + 1] = shape[dim]
         return Reach(self.parts.expand(sizes))
 
+    def compact(self, kept: Container[int]) -> Reach:
+        """Return the reach with size 1 along each axis on which nothing varies, but for those `kept`."""
+        parts = self.parts
+        for dim in range(1, parts.ndim):
+            one = parts.narrow(dim, 0, 1)
+            if parts.shape[dim] > 1 and dim - 1 not in kept and bool((parts == one).all()):
+                parts = one
+        return Reach(parts)
+
     def over(self, dim: int) -> Reach:
         """Return the hull over an axis, which is kept with size 1."""
         return Reach(self.parts.amin(dim + 1, keepdim=True))
@@ -61,7 +70,7 @@ class Reach:
 
 def of_image(shape: tuple[int, ...], dim: int) -> Reach:
     """Return the reach of the image itself along its axis `dim`: every pixel reads itself."""
-    position = torch.arange(shape[dim])
+    position = torch.arange(shape[dim], dtype=torch.int32)
     view = [1] * len(shape)
     view[dim] = shape[dim]
     parts = torch.stack([position, -position - 1, position, -position - 1])
@@ -70,7 +79,7 @@ def of_image(shape: tuple[int, ...], dim: int) -> Reach:
 
 def of_constant(ndim: int) -> Reach:
     """Return the reach of a value that depends on no pixel."""
-    return Reach(torch.full((4, *[1] * ndim), NOTHING))
+    return Reach(torch.full((4, *[1] * ndim), NOTHING, dtype=torch.int32))
 
 
 def hull(reaches: Sequence[Reach]) -> Reach:
@@ -99,7 +108,7 @@ def gather(reach: Reach, dim: int, taps: Tensor, size: int, *, grows: bool) -> R
     parts = reach.expanded([dim], [0] * dim + [size]).parts if reach.size(dim) == 1 else reach.parts
     slot_shape = list(parts.shape)
     slot_shape[dim + 1] = 3
-    slots = torch.full(slot_shape, NOTHING)  # what is read before, after, and nowhere
+    slots = parts.new_full(slot_shape, NOTHING)  # what is read before, after, and nowhere
     if grows:
         slots.select(dim + 1, 0)[2] = BORDER
         slots.select(dim + 1, 1)[3] = BORDER
@@ -117,7 +126,7 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
     """Return the reach of a value of shape `old` seen as shape `new`."""
     shape: list[int] = []
     parts = reach.parts
-    for old_dims, new_dims in _groups(old, new):
+    for old_dims, new_dims in groups(old, new):
         if all(parts.shape[d + 1] == 1 for d in old_dims):
             shape += [1] * len(new_dims)
         else:
@@ -126,7 +135,7 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
     return Reach(parts.reshape(4, *shape))
 
 
-def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+def groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Return the smallest runs of axes of both shapes that hold the same elements."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0

@@ -289,10 +289,10 @@ def _keeps_to_its_own(pool: Call) -> bool:
 def _im2col(step: Step) -> Reach:
     """Write the taps of a sliding window out as channels, and its positions as one axis."""
     batch, channels, *_ = step.shape("self")
-    grid = _grid(step, step.shape("self")[2:])
+    grid = grid_of(step.call, step.shape("self")[2:])
     reach = step.reach("self").map(lambda part: part[:, :, None, None])
     for axis in (0, 1):
-        taps = _slide(grid[axis], **_window(step, axis))
+        taps = _slide(grid[axis], **_window(step.call, axis))
         dim, reads = axis + 4, step.shape("self")[axis + 2]
         grows = step.grows("self", axis + 2)
         each = [gather(reach, dim, tap[None], reads, grows=grows) for tap in taps]
@@ -304,12 +304,12 @@ def _im2col(step: Step) -> Reach:
 @rule(aten.col2im.default)
 def _col2im(step: Step) -> Reach:
     """Add sliding windows up where they overlap: the opposite of `im2col`."""
-    grid, kernel = _grid(step, step["output_size"]), step["kernel_size"]
+    grid, kernel = grid_of(step.call, step["output_size"]), step["kernel_size"]
     batch, channels, *_ = step.out
     reach = reshape(step.reach("self"), step.shape("self"), [batch, channels, *kernel, *grid])
     growth = step.growing[step.call.outputs[0]]
     for axis in (0, 1):
-        taps = _slide_transposed(step.out[axis + 2], **_window(step, axis))
+        taps = _slide_transposed(step.out[axis + 2], **_window(step.call, axis))
         dim, grows = axis + 4, axis + 2 in growth
         one = [
             Reach(
@@ -326,19 +326,19 @@ def _col2im(step: Step) -> Reach:
     return Reach(reach.parts[:, :, :, 0, 0])
 
 
-def _window(step: Step, axis: int) -> dict[str, int]:
+def _window(call: Call, axis: int) -> dict[str, int]:
     names = {
         "kernel": "kernel_size",
         "stride": "stride",
         "before": "padding",
         "dilation": "dilation",
     }
-    return {ours: step[theirs][axis] for ours, theirs in names.items()}
+    return {ours: call.args[theirs][axis] for ours, theirs in names.items()}
 
 
-def _grid(step: Step, sizes: Sequence[int]) -> list[int]:
+def grid_of(call: Call, sizes: Sequence[int]) -> list[int]:
     """Return how many positions a sliding window has along each axis."""
-    windows = [_window(step, axis) for axis in range(len(sizes))]
+    windows = [_window(call, axis) for axis in range(len(sizes))]
     return [
         (s + 2 * w["before"] - w["dilation"] * (w["kernel"] - 1) - 1) // w["stride"] + 1
         for s, w in zip(sizes, windows, strict=True)

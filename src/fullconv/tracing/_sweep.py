@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fullconv.errors import FullconvError, UnknownOperatorError
+from fullconv.tracing._folds import MIXED, VIEWS, Folds, folds_of
 from fullconv.tracing._program import Call, Program, Value
 from fullconv.tracing._reach import BORDER, NOTHING, Reach, of_constant, of_image
 from fullconv.tracing._rules import WHOLE, Step, find
@@ -37,24 +38,17 @@ UNIFORM = frozenset({
 # Of ones, as position embeddings use them, these make the coordinates of each position.
 TOTALS = frozenset({aten.cumsum.default, aten.cumprod.default})
 
-# A reach of more numbers (256 MiB) is not followed: rules take several times as much on the way.
-MOST_NUMBERS = 2**25
-
-# Views may fold axes together and take them apart again; only in between does the law not apply.
-FOLDING = frozenset({
-    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.clone.default,
-    aten._reshape_alias.default, aten.permute.default, aten.transpose.int, aten.t.default,
-    aten.im2col.default,
-})  # fmt: skip
+# A reach of more numbers (512 MiB) is not followed: rules take several times as much on the way.
+MOST_NUMBERS = 2**27
 
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """What is known so far: see `Step`; `folded` are axes that run along the image in mixed order."""
+    """What is known so far: see `Step`, and `_folds` for axes that run along the image in mixed order."""
 
     reach_of: dict[Value, Reach] = field(default_factory=dict[Value, Reach])
     growth: dict[Value, dict[int, int]] = field(default_factory=dict[Value, dict[int, int]])
-    folded: dict[Value, frozenset[int]] = field(default_factory=dict[Value, frozenset[int]])
+    folds: dict[Value, Folds] = field(default_factory=dict[Value, Folds])
     placed: set[Value] = field(default_factory=set[Value])
     made_by: dict[Value, Call] = field(default_factory=dict[Value, Call])
 
@@ -76,25 +70,36 @@ def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple
         NotLocalError: By the name of the first module that is not local.
         UnknownOperatorError: By the name of the operator that has no rule.
     """
-    state = follow(program, longer, axis=axis, period=period)
+    state = State()
+    for _ in follow(program, longer, state, axis=axis, period=period):
+        pass
     reach, dim = state.reach_of.get(program.output), axis + 2
     if reach is None or set(state.growth[program.output]) != {dim}:
         return None
-    if dim in state.folded.get(program.output, frozenset()):
+    if state.folds.get(program.output):
         return None
     others = [d + 1 for d in range(reach.ndim) if d != dim]
     return Reach(reach.parts.amin(others)), state.growth[program.output][dim]
 
 
-def follow(program: Program, longer: Program, *, axis: int, period: int) -> State:
-    """Return what every value reaches along one axis; arguments and errors as for `sweep`."""
-    state = State()
+def follow(
+    program: Program, longer: Program, state: State, *, axis: int, period: int
+) -> Iterator[Call]:
+    """Yield each call once `state` holds what its inputs and outputs reach, and forget them after that.
+
+    What no later call reads is forgotten. Other arguments, and errors, are those of `sweep`.
+    """
     state.growth = dict(_growth(program, longer))
     state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
     size = program.image.shape[axis + 2]
-    for call in program.calls:
+    last = {v: n for n, call in enumerate(program.calls) for v in (*call.inputs, *call.outputs)}
+    last[program.output] = len(program.calls)
+    for n, call in enumerate(program.calls):
         _pass(call, state, size, period)
-    return state
+        yield call
+        for value in (*call.inputs, *call.outputs):
+            if last[value] == n:
+                state.reach_of.pop(value, None)
 
 
 def _growth(program: Program, longer: Program) -> Iterator[tuple[Value, dict[int, int]]]:
@@ -137,7 +142,8 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
         call.outputs, [result] if isinstance(result, Reach) else result, strict=False
     ):
         _check_memory(reach, call)
-        state.reach_of[out] = reach.expanded(list(state.growth[out]), out.shape)
+        along = state.growth[out].keys()
+        state.reach_of[out] = reach.compact(along).expanded(list(along), out.shape)
         _check(step, out, state, period)
         state.reach_of[out] = _settled(state.reach_of[out], out, state, size, period)
 
@@ -171,9 +177,9 @@ def _step(call: Call, state: State) -> Step:
 def _settled(reach: Reach, out: Value, state: State, size: int, period: int) -> Reach:
     """Add that a position exists only in windows that start before it and stop after it."""
     parts = reach.parts.clone()
-    for dim in state.growth[out].keys() - state.folded[out]:
+    for dim in state.growth[out].keys() - state.folds[out].keys():
         length, growth = out.shape[dim], state.growth[out][dim]
-        index = torch.arange(length)
+        index = torch.arange(length, dtype=torch.int32)
         first = torch.div(index * period, growth, rounding_mode="floor")
         room = torch.div((length - 1 - index) * period, growth, rounding_mode="floor")
         view = [length if d == dim else 1 for d in range(reach.ndim)]
@@ -184,20 +190,21 @@ def _settled(reach: Reach, out: Value, state: State, size: int, period: int) -> 
 
 def _check(step: Step, out: Value, state: State, period: int) -> None:
     """Refuse a call whose output reads differently from period to period."""
-    call = step.call
-    bad = frozenset(
-        dim
-        for dim, growth in state.growth[out].items()
-        if not repeats(state.reach_of[out].parts, dim + 1, growth, period)
-    )
-    was_folded = any(state.folded.get(value) for value in call.inputs)
-    if bad and call.op not in FOLDING and not was_folded:
-        step.refuse(
-            "what a position reads is not the same all over the image (it wraps around, mirrors, "
-            "or its place or scale depends on the image's size)",
-            WHOLE,
-        )
-    state.folded[out] = bad
+    parts, view = state.reach_of[out].parts, step.call.op in VIEWS
+    folds = folds_of(step.call, out, state.growth, state.folds)
+    for dim, growth in state.growth[out].items():
+        times = folds.get(dim, 1)
+        if times > 1 or (times == MIXED and not view):
+            continue
+        same = repeats(parts, dim + 1, growth, period)
+        if not same and not view:
+            step.refuse(
+                "what a position reads is not the same all over the image (it wraps around, mirrors, "
+                "or its place or scale depends on the image's size)",
+                WHOLE,
+            )
+        folds = {d: n for d, n in folds.items() if d != dim} | ({} if same else {dim: MIXED})
+    state.folds[out] = folds
 
 
 def repeats(parts: Tensor, dim: int, growth: int, period: int) -> bool:

@@ -66,20 +66,23 @@ def trace(
         larger = tuple(4 * size for size in start)
         if not error.why.startswith(OTHER_PATH) or sizes.map_shape(larger) is None:
             raise
-        _find_another_reason(sizes, larger)
-        raise
+        found = _traced_on_larger(sizes, larger, error)
+        if shape:
+            raise
+        return found
 
 
-def _find_another_reason(sizes: Sizes, start: tuple[int, ...]) -> None:
-    """Refuse a network for what it does on a larger image, if it is not local there either.
+def _traced_on_larger(sizes: Sizes, start: tuple[int, ...], refused: NotLocalError) -> Geometry:
+    """Return the geometry from a larger image, or refuse a network for what it does there.
 
     On small images PyTorch itself takes other paths, where axes have a single position.
     """
     try:
-        _traced(sizes, start, None)
+        return _traced(sizes, start, None)
     except NotLocalError as error:
-        if not error.why.startswith(OTHER_PATH):
-            raise
+        if error.why.startswith(OTHER_PATH):
+            raise refused from None
+        raise
 
 
 def _traced(sizes: Sizes, start: tuple[int, ...], shape: tuple[int, ...] | None) -> Geometry:
