@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import fullconv as fc
-from fullconv.planning._rehearsal import rehearse_forward, rehearse_step
+from fullconv.planning import Manner, rehearse_forward, rehearse_step, rehearse_windows
 
 from .allocations import Steps, allocated, bytes_of
 
@@ -94,7 +94,7 @@ def plain_convolutions() -> object:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_step_takes_what_the_allocator_hands_out(name: str, optimizer: str) -> None:
     net = NETWORKS[name]()
-    found = rehearse_step(net, (3, 40, 36), batch=2, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
+    found = rehearse_step(net, (3, 40, 36), batch=2, manner=Manner(optimizer=optimizer))  # pyright: ignore[reportArgumentType]
     assert found.peak_bytes == Steps(net, (2, 3, 40, 36), optimizer=optimizer).peak()
 
 
@@ -113,6 +113,38 @@ def test_a_forward_pass_takes_what_the_allocator_hands_out(name: str) -> None:
     assert rehearse_forward(net, (3, 40, 36), batch=2).peak_bytes == real
 
 
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("name", ["plain", "scales"])
+def test_windows_take_what_a_step_through_them_takes(name: str, together: int) -> None:
+    net = NETWORKS[name]().eval()
+    images = [torch.rand(3, 64, 64) for _ in range(2 * together)]
+    with torch.no_grad():
+        shape = tuple(net(images[0][None]).shape[2:])
+    step = fc.StepLoss(net, nn.CrossEntropyLoss(reduction="none"))
+    targets = [torch.zeros(shape, dtype=torch.long) for _ in images]
+    window = step.cover(images[0], targets[0])[0]
+    steps = Steps(net, (1, 3, 64, 64))
+
+    def run() -> None:
+        batches = list(step._batches(step._jobs(images, targets, None)[0]))
+        rows = [
+            batch[i : i + together] for batch in batches for i in range(0, len(batch), together)
+        ]
+        step._in_turn(rows, 1.0).backward()
+        steps.optimizer.step()
+
+    run()
+    steps.optimizer.zero_grad()
+    state = [v for each in steps.optimizer.state.values() for v in each.values()]
+    data = bytes_of(*images, *targets)
+    found = rehearse_windows(
+        net, (3, 64, 64), owned=window.inside, together=together, held_bytes=data
+    )
+    real = bytes_of(*net.parameters(), *net.buffers(), *state) + data + allocated(run)
+    assert found.peak_bytes == pytest.approx(real, rel=0.002)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("name", ["scales", "unet", "checkpointed"])
@@ -120,7 +152,9 @@ def test_copies_inside_convolutions_are_known(
     name: str, half: bool, layout: torch.memory_format
 ) -> None:
     net = NETWORKS[name]().to(memory_format=layout)
-    found = rehearse_step(net, (3, 96, 100), batch=2, precision="bf16" if half else "32")
+    found = rehearse_step(
+        net, (3, 96, 100), batch=2, manner=Manner(precision="bf16" if half else "32")
+    )
     steps = Steps(net, (2, 3, 96, 100), half=half, layout=layout)
     assert found.peak_bytes == pytest.approx(steps.peak(), rel=0.12 if half else 0.06)
 
@@ -149,9 +183,8 @@ def test_parameters_gradients_and_state_are_counted_by_the_formula() -> None:
     assert course.alive(["parameters"])[0] == weights
     assert course.alive(["gradients"])[-1] == weights
     assert course.alive(["optimizer"])[0] == 2 * weights + 2 * 4  # and two counters of steps
-    assert (
-        rehearse_step(net, (3, 20, 20), optimizer="sgd").course.alive(["optimizer"])[0] == weights
-    )
+    sgd = rehearse_step(net, (3, 20, 20), manner=Manner(optimizer="sgd")).course
+    assert sgd.alive(["optimizer"])[0] == weights
     assert course.alive(["data"])[0] == 4 * 3 * 20 * 20 + 8 * 16 * 16
 
 
@@ -207,3 +240,9 @@ class Locked(nn.Conv2d):
 def test_what_cannot_be_rehearsed_is_refused(net: nn.Module, message: str) -> None:
     with pytest.raises(fc.FullconvError, match=message):
         rehearse_step(net, (3, 20, 20))
+
+
+@pytest.mark.parametrize("key", ["precision", "optimizer"])
+def test_a_manner_is_one_of_few(key: str) -> None:
+    with pytest.raises(fc.FullconvError, match=f"`{key}` must be one of .*, got 'other'"):
+        Manner(**{key: "other"})  # pyright: ignore[reportArgumentType]

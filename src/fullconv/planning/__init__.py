@@ -5,6 +5,21 @@ alive (`_ledger`), and what operators take besides (`_scratch`).
 """
 
 from fullconv.planning._ledger import Block, Course, Tick
-from fullconv.planning._rehearsal import Rehearsal, rehearse_forward, rehearse_step
+from fullconv.planning._manner import Manner
+from fullconv.planning._rehearsal import (
+    Rehearsal,
+    rehearse_forward,
+    rehearse_step,
+    rehearse_windows,
+)
 
-__all__ = ["Block", "Course", "Rehearsal", "Tick", "rehearse_forward", "rehearse_step"]
+__all__ = [
+    "Block",
+    "Course",
+    "Manner",
+    "Rehearsal",
+    "Tick",
+    "rehearse_forward",
+    "rehearse_step",
+    "rehearse_windows",
+]

@@ -100,7 +100,8 @@ class Ledger(TorchDispatchMode):
                 known[1].kind = kind
 
     def antedate(self, tensor: Tensor, kind: Kind) -> None:
-        """Say that a tensor, whose shape was not known earlier, was there from the start."""
+        """Say that a tensor was there from the start, whose shape is known only now."""
+        self.hold([tensor], kind)
         self.call([tensor], kind)
         self._known[tensor.untyped_storage()._cdata][1].born = -1
 

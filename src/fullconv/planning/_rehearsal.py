@@ -1,4 +1,4 @@
-"""A training step, and a prediction, rehearsed on tensors without numbers.
+"""Training steps, and a prediction, rehearsed on tensors without numbers.
 
 What is rehearsed is what will be run: forward under autocast, the loss, backward, the optimiser's
 update. PyTorch itself decides what is saved and when it is let go; only the numbers are missing, so
@@ -7,31 +7,28 @@ a step that would need a terabyte is rehearsed in a second and in next to no mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
 )
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from fullconv.errors import BadConfigError, FullconvError
-from fullconv.execution import laid_out, like_weights
+from fullconv.execution import add_up, gradients, handed, laid_out, like_weights
+from fullconv.geometry import Box
 from fullconv.planning._ledger import Course, Ledger
+from fullconv.planning._manner import Manner
 from fullconv.planning._twin import device_of, twin
 from fullconv.tracing import Modules, the_map
 
-Precision = Literal["32", "bf16"]
-OptimizerName = Literal["adamw", "sgd"]
-# Logits `(batch, classes, *map)` and labels `(batch, *map)` in, a scalar out.
-Criterion = Callable[[Tensor, Tensor], Tensor]
+PLAIN = Manner()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +37,11 @@ class Rehearsal:
 
     Attributes:
         course: Its memory, operator by operator.
-        map_shape: Shape of the map of one image, with classes.
-        trained: Numbers that are trained.
+        map_shape: Shape of the map of one image or window, with classes.
     """
 
     course: Course
     map_shape: tuple[int, ...]
-    trained: int
 
     @property
     def peak_bytes(self) -> int:
@@ -54,53 +49,115 @@ class Rehearsal:
         return self.course.peak_bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """A network without numbers, what will be known of it, and what its caller holds."""
+
+    actor: nn.Module
+    ledger: Ledger
+    device: torch.device
+    manner: Manner
+    held: list[Tensor]
+
+    def images(self, *shape: int) -> Tensor:
+        """Return images that are there from the start to the end."""
+        return self.there(shape, like_weights(self.actor).dtype)
+
+    def labels(self, *shape: int) -> Tensor:
+        """Return labels that are there from the start to the end."""
+        return self.there(shape, torch.long)
+
+    def there(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return a tensor that is there from the start to the end."""
+        found = torch.empty(shape, dtype=dtype, device=self.device)
+        self.ledger.antedate(found, "data")
+        self.held.append(found)
+        return found
+
+    def course(self) -> Course:
+        """Return what the ledger says."""
+        return Course(tuple(self.ledger.ticks), tuple(self.ledger.blocks))
+
+
 def rehearse_step(
-    net: nn.Module,
-    shape: Sequence[int],
-    *,
-    batch: int = 1,
-    precision: Precision = "32",
-    optimizer: OptimizerName = "adamw",
-    criterion: Criterion | None = None,
+    net: nn.Module, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
 ) -> Rehearsal:
-    """Return what a training step takes: forward, loss, backward, update, not the first one.
+    """Return what a training step over whole images takes, not the first one of a run.
 
     Args:
-        net: Takes `(batch, channels, *spatial)`, returns a map; in the mode that it will be trained in.
+        net: Takes `(batch, channels, *spatial)`, returns a map; in the mode that it is trained in.
         shape: Of an image, `(channels, *spatial)`.
         batch: Images of the step.
-        precision: ``32``, or ``bf16`` for autocast.
-        optimizer: ``adamw`` or ``sgd`` with momentum.
-        criterion: The loss of a map; None for the mean cross entropy.
+        manner: How the step is made.
 
     Raises:
         FullconvError: If the network cannot be run without numbers, or not on images of that shape.
     """
-    loss_of = criterion or F.cross_entropy
-    with _stage(net) as (actor, ledger, device):
-        ledger.hold((*actor.parameters(), *actor.buffers()), "parameters")
-        descent = _settled(optimizer, actor, ledger)
-        image = torch.empty(batch, *shape, dtype=like_weights(actor).dtype, device=device)
-        ledger.hold([image], "data")
-        with ledger, _refusals(net, shape), torch.enable_grad():
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = the_map(actor(laid_out(image, actor)))
-                labels = _labels(logits, ledger)
-                map_shape = tuple(logits.shape[1:])
-                loss = loss_of(logits.float(), labels)
-                del logits
-            ledger.call_the_living("saved", instead_of="passing")
-            ledger.phase = "backward"
-            loss.backward()
-            ledger.call((p.grad for p in actor.parameters() if p.grad is not None), "gradients")
-            ledger.phase = "update"
-            descent.step()
-        trained = sum(p.numel() for p in actor.parameters() if p.requires_grad)
-    return Rehearsal(Course(tuple(ledger.ticks), tuple(ledger.blocks)), map_shape, trained)
+    found: tuple[int, ...] = ()
+
+    def loss(stage: _Stage) -> Tensor:
+        nonlocal found
+        logits = _logits(stage, stage.images(batch, *shape))
+        found = tuple(logits.shape[1:])
+        return manner.total(logits, stage.labels(batch, *found[1:]))
+
+    with _stage(net, manner) as stage, _refusals(net, shape):
+        _descend(stage, loss)
+    return Rehearsal(stage.course(), found)
+
+
+def rehearse_windows(
+    net: nn.Module,
+    shape: Sequence[int],
+    *,
+    owned: Box | None = None,
+    together: int = 1,
+    held_bytes: int = 0,
+    manner: Manner = PLAIN,
+) -> Rehearsal:
+    """Return what a training step takes that goes through windows, as `fullconv.StepLoss` makes it.
+
+    Windows go forward and backward a batch at a time, and their gradients are added up. A batch is
+    rehearsed when the gradients of others are there already.
+
+    Args:
+        net: The network, in the mode that it is trained in.
+        shape: Of a window, `(channels, *spatial)`: the largest of the step.
+        owned: The units of its map that count; None for all.
+        together: Windows that run together.
+        held_bytes: Of the images and labels that the windows are cut from.
+        manner: How the step is made.
+
+    Raises:
+        FullconvError: If the network cannot be run without numbers, or not on windows of that shape.
+    """
+    found: tuple[int, ...] = ()
+
+    def loss(stage: _Stage) -> Tensor:
+        nonlocal found
+        leaves = [p for p in stage.actor.parameters() if p.requires_grad]
+        sums: list[Tensor | None] = [torch.empty_like(p) for p in leaves]
+        stage.ledger.call((s for s in sums if s is not None), "gradients")
+        stage.there((held_bytes,), torch.uint8)
+        like = like_weights(stage.actor)
+        windows = torch.empty(together, *shape, dtype=like.dtype, device=stage.device)
+        logits = _logits(stage, windows)
+        found = tuple(logits.shape[1:])
+        share = _of_units(stage, logits, owned or Box.whole(found[1:]))
+        del logits, windows
+        stage.ledger.call_the_living("saved", instead_of="passing")
+        stage.ledger.phase = "backward"
+        grads = gradients(share, leaves)
+        add_up(sums, grads)
+        return handed(share.detach(), leaves, sums)
+
+    with _stage(net, manner) as stage, _refusals(net, shape):
+        _descend(stage, loss)
+    return Rehearsal(stage.course(), found)
 
 
 def rehearse_forward(
-    net: nn.Module, shape: Sequence[int], *, batch: int = 1, precision: Precision = "32"
+    net: nn.Module, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
 ) -> Rehearsal:
     """Return what a forward pass without gradients takes, in evaluation mode.
 
@@ -108,64 +165,74 @@ def rehearse_forward(
         net: Takes `(batch, channels, *spatial)`, returns a map.
         shape: Of an image, `(channels, *spatial)`.
         batch: Images together.
-        precision: ``32``, or ``bf16`` for autocast.
+        manner: How it is made; of that, the precision.
 
     Raises:
         FullconvError: If the network cannot be run without numbers, or not on images of that shape.
     """
-    with _stage(net) as (actor, ledger, device):
-        actor.eval()
-        ledger.hold((*actor.parameters(), *actor.buffers()), "parameters")
-        image = torch.empty(batch, *shape, dtype=like_weights(actor).dtype, device=device)
-        ledger.hold([image], "data")
-        half = precision == "bf16"
-        cast = torch.autocast(device.type, torch.bfloat16, enabled=half)
-        with ledger, _refusals(net, shape), torch.no_grad(), cast:
-            logits = the_map(actor(laid_out(image, actor)))
-    return Rehearsal(
-        Course(tuple(ledger.ticks), tuple(ledger.blocks)), tuple(logits.shape[1:]), trained=0
-    )
+    with _stage(net, manner) as stage, _refusals(net, shape):
+        stage.actor.eval()
+        image = stage.images(batch, *shape)
+        with stage.ledger, torch.no_grad(), manner.cast(stage.device):
+            logits = the_map(stage.actor(laid_out(image, stage.actor)))
+    return Rehearsal(stage.course(), tuple(logits.shape[1:]))
 
 
 @contextmanager
-def _stage(net: nn.Module) -> Generator[tuple[nn.Module, Ledger, torch.device]]:
-    """Yield a network without numbers, and the ledger of what it will do."""
+def _stage(net: nn.Module, manner: Manner) -> Generator[_Stage]:
+    """Yield a network without numbers, which is there from the start."""
     device = device_of(net)
     modules = Modules()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     actor = twin(net, mode, device)
     with torch.inference_mode(False), modules.watching(actor), mode:
-        yield actor, Ledger(modules), device
+        ledger = Ledger(modules)
+        ledger.hold((*actor.parameters(), *actor.buffers()), "parameters")
+        yield _Stage(actor, ledger, device, manner, [])
 
 
-def _settled(name: OptimizerName, net: nn.Module, ledger: Ledger) -> Optimizer:
+def _descend(stage: _Stage, loss: Callable[[_Stage], Tensor]) -> None:
+    """Run a step: a loss, its backward, and the update of the weights."""
+    actor, ledger = stage.actor, stage.ledger
+    descent = _settled(stage)
+    with ledger, torch.enable_grad():
+        with stage.manner.cast(stage.device):
+            value = loss(stage)
+        ledger.call_the_living("saved", instead_of="passing")
+        ledger.phase = "backward"
+        value.backward()
+        ledger.call((p.grad for p in actor.parameters() if p.grad is not None), "gradients")
+        ledger.phase = "update"
+        descent.step()
+
+
+def _settled(stage: _Stage) -> Optimizer:
     """Return an optimiser with the state that it has after its first step, gradients let go."""
-    trained = [p for p in net.parameters() if p.requires_grad]
+    trained = [p for p in stage.actor.parameters() if p.requires_grad]
     if not trained:
         raise BadConfigError("`net` must have weights to train, got none that require a gradient")
-    descent = _optimizer(name, trained)
+    descent = stage.manner.descent(trained)
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter)
     descent.step()
     descent.zero_grad()
     state = (value for each in descent.state.values() for value in each.values())
-    ledger.hold((value for value in state if isinstance(value, Tensor)), "optimizer")
+    stage.ledger.hold((value for value in state if isinstance(value, Tensor)), "optimizer")
     return descent
 
 
-def _optimizer(name: OptimizerName, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    parameters = list(parameters)
-    # What PyTorch takes by itself for real tensors.
-    together = parameters[0].device.type == "cuda"
-    if name == "adamw":
-        return AdamW(parameters, foreach=together)
-    return SGD(parameters, lr=1e-3, momentum=0.9, foreach=together)
+def _logits(stage: _Stage, images: Tensor) -> Tensor:
+    """Return the network's maps; floats of 32 bits or more."""
+    found = the_map(stage.actor(laid_out(images, stage.actor)))
+    return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
 
-def _labels(logits: Tensor, ledger: Ledger) -> Tensor:
-    labels = logits.new_empty((logits.shape[0], *logits.shape[2:]), dtype=torch.long)
-    ledger.antedate(labels, "data")
-    return labels
+def _of_units(stage: _Stage, logits: Tensor, owned: Box) -> Tensor:
+    """Return the summed loss of the units that windows own."""
+    rows = [part[(slice(None), *owned.slices)].movedim(0, -1).flatten(0, -2) for part in logits]
+    flat = torch.cat(rows) if len(rows) > 1 else rows[0]
+    labels = torch.empty(len(flat), dtype=torch.long, device=stage.device)
+    return stage.manner.each(flat, labels).sum()
 
 
 @contextmanager
