@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fullconv as fc
-from fullconv.execution._choose import _Reads, cheapest_boxes, every_unit, prices
+from fullconv.execution._choose import _Reads, cheapest_boxes, prices
+from fullconv.execution._spread import Boxes, Mask
 from fullconv.geometry import Box, Geometry
 
 NETS = {
@@ -57,7 +60,7 @@ def test_every_chosen_unit_is_owned_once_at_no_more_than_either_end(
     geometry = GEOMETRIES[name]
     chosen = chosen_units(geometry, seed, share, clustered)
     price = by_px(start)
-    boxes = cheapest_boxes(geometry, SHAPE, chosen, price)
+    boxes = cheapest_boxes(geometry, SHAPE, Mask(chosen), price)
     owned = np.zeros(chosen.shape, int)
     for box in boxes:
         owned[box.slices] += 1
@@ -67,7 +70,7 @@ def test_every_chosen_unit_is_owned_once_at_no_more_than_either_end(
     whole = prices(geometry, SHAPE, [Box.whole(chosen.shape)], price).sum()
     assert cost <= whole * (1 + 1e-12)
     if chosen.sum() <= 400:
-        alone = prices(geometry, SHAPE, every_unit(chosen), price).sum()
+        alone = prices(geometry, SHAPE, Mask(chosen).each(), price).sum()
         assert cost <= alone * (1 + 1e-12)
 
 
@@ -75,13 +78,13 @@ def test_two_far_clusters_get_a_window_each() -> None:
     geometry = GEOMETRIES["small field"]
     chosen = np.zeros(SHAPE, bool)
     chosen[2:8, 3:9] = chosen[50:60, 70:90] = True
-    boxes = cheapest_boxes(geometry, SHAPE, chosen, by_px(100))
+    boxes = cheapest_boxes(geometry, SHAPE, Mask(chosen), by_px(100))
     assert sorted((b.start, b.stop) for b in boxes) == [((2, 3), (8, 9)), ((50, 70), (60, 90))]
 
 
 def test_what_does_not_fit_is_cut() -> None:
     geometry = GEOMETRIES["small field"]
-    boxes = cheapest_boxes(geometry, SHAPE, np.ones(SHAPE, bool), by_px(10, most=800))
+    boxes = cheapest_boxes(geometry, SHAPE, Mask(np.ones(SHAPE, bool)), by_px(10, most=800))
     assert len(boxes) > 7
     assert max(geometry.window(b, SHAPE).reads.size for b in boxes) <= 800
     assert sum(b.size for b in boxes) == 64 * 96
@@ -100,3 +103,24 @@ def test_priced_sides_are_those_of_the_windows(name: str) -> None:
                     assert found == exact[1] - exact[0]
                 else:
                     assert exact[1] - exact[0] <= found <= exact[1] - exact[0] + 2 * axis.period
+
+
+@given(st.lists(st.tuples(*[st.tuples(st.integers(0, 63), st.integers(0, 95))] * 2), max_size=5))
+def test_boxes_are_spread_as_the_units_that_they_hold(corners: list[Any]) -> None:
+    boxes = [
+        Box(start=tuple(map(min, a, b)), stop=tuple(1 + v for v in map(max, a, b)))
+        for a, b in corners
+    ]
+    mask = np.zeros(SHAPE, bool)
+    for box in boxes:
+        mask[box.slices] = True
+    sparse, dense = Boxes.of(boxes, SHAPE), Mask(mask)
+    assert sparse.any() == dense.any()
+    assert sparse.each() == dense.each()
+    for one, other in zip(
+        sparse.leaves((10, 7), (7, 14)), dense.leaves((10, 7), (7, 14)), strict=True
+    ):
+        assert np.array_equal(one, other)
+    assert sparse.cells((10, 7), (7, 14)) == dense.cells((10, 7), (7, 14))
+    probe = Box(start=(20, 30), stop=(41, 33))
+    assert (len(sparse.meeting(probe)) > 0) == bool(mask[probe.slices].any())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fullconv.errors import FullconvError
 from fullconv.geometry import Axis, Box, Geometry, Phase, cover_px, grid_cover, grid_of
+from fullconv.geometry._cover import _lengths
 
 from .networks import Chain, any_axes, axis_of, chains, map_size, reads
 
@@ -246,3 +247,15 @@ def test_an_illegal_size_and_a_phase_inside_out_are_refused() -> None:
         PLAIN.map_size(3)
     with pytest.raises(ValueError, match="`first` <= `start` <= `stop` <= `last` must hold"):
         Phase(start=0, stop=4, first=1, last=4)
+
+
+@LAWS
+@given(chains(), st.data())
+def test_windows_of_a_cut_are_as_long_as_each_of_them_is(chain: Chain, data: st.DataObject) -> None:
+    axis = axis_of(chain)
+    size = a_size(axis, data, 400)
+    block = data.draw(st.integers(1, 4)) * data.draw(st.sampled_from([1, axis.units]))
+    lengths, alike, length = _lengths(axis, size, block)
+    map_size = axis.map_size(size)
+    spans = [axis.reads(i, min(i + block, map_size), size) for i in range(0, map_size, block)]
+    assert sorted(lengths + [length] * alike) == sorted(stop - start for start, stop in spans)

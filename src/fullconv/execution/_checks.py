@@ -28,13 +28,22 @@ def check_lengths(images: Any, targets: Any, units: Any) -> None:
         raise FullconvError(f"`{'`, `'.join(parts)}` must have one entry per image, got {got}")
 
 
-def labels_of(target: Any, image: Any) -> Tensor:
+def is_read(array: Any) -> bool:
+    """Return whether an array is in no memory yet, but gives parts of itself when it is sliced."""
+    if isinstance(array, Tensor | np.ndarray) or not hasattr(array, "__getitem__"):
+        return False
+    return hasattr(array, "shape") and not isinstance(array, Sequence)
+
+
+def labels_of(target: Any, image: Any) -> Any:
     """Return the labels of an image, `(*map_shape)`; whole numbers as int64, others as they are.
+
+    Labels that are read by boxes stay so.
 
     Raises:
         FullconvError: If image and labels are not of as many axes.
     """
-    if not isinstance(target, Tensor):
+    if not isinstance(target, Tensor) and not is_read(target):
         found = np.asarray(target)
         target = torch.from_numpy(np.require(found, found.dtype.newbyteorder("="), ["C", "W"]))
     shapes: list[tuple[int, ...]] = [tuple(getattr(one, "shape", ())) for one in (image, target)]
@@ -43,6 +52,8 @@ def labels_of(target: Any, image: Any) -> Tensor:
             "`images` must be (channels, *spatial) each, and `targets` (*map) with as many spatial "
             f"axes, got an image of shape {shapes[0]} and labels of shape {shapes[1]}"
         )
+    if not isinstance(target, Tensor):
+        return target
     whole = not target.is_floating_point() and target.dtype != torch.bool
     return target.long() if whole else target
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fullconv.execution._spread import Spread
 from fullconv.geometry import Axis, Box, Geometry
 
 Ints = NDArray[np.int64]
@@ -91,14 +91,14 @@ class _Level:
 
 
 def cheapest_boxes(
-    geometry: Geometry, shape: tuple[int, ...], chosen: NDArray[np.bool_], price: Price
+    geometry: Geometry, shape: tuple[int, ...], chosen: Spread, price: Price
 ) -> list[Box]:
     """Return disjoint boxes of units that hold every chosen unit, at the least price.
 
     Args:
         geometry: Geometry of the network, traced for this shape.
         shape: Shape of the image, in px per axis.
-        chosen: The chosen units, of the map's shape; at least one.
+        chosen: The chosen units; at least one.
         price: Of windows by their sides.
     """
     reads = [_Reads(axis, size) for axis, size in zip(geometry.axes, shape, strict=True)]
@@ -121,26 +121,10 @@ def prices(geometry: Geometry, shape: tuple[int, ...], boxes: list[Box], price: 
     return price([np.array(sides) for sides in zip(*windows, strict=True)])
 
 
-def _leaves(
-    geometry: Geometry, chosen: NDArray[np.bool_], price_of: Callable[[Ints, Ints], Floats]
-) -> _Level:
+def _leaves(geometry: Geometry, chosen: Spread, price_of: Callable[[Ints, Ints], Floats]) -> _Level:
     blocks = _blocks(geometry, chosen.shape)
     grid = tuple(ceil(m / b) for m, b in zip(chosen.shape, blocks, strict=True))
-    ends = [(0, g * b - m) for m, g, b in zip(chosen.shape, grid, blocks, strict=True)]
-    inner = tuple(2 * k + 1 for k in range(len(grid)))
-    cells = np.pad(chosen, ends).reshape(
-        [n for pair in zip(grid, blocks, strict=True) for n in pair]
-    )
-    lows = np.full((len(grid), *grid), np.iinfo(np.int64).max)
-    highs = np.zeros_like(lows)
-    for k, block in enumerate(blocks):
-        # Which of the block's places along this axis hold a chosen unit.
-        others = tuple(j for j in inner if j != 2 * k + 1)
-        hit = np.moveaxis(np.asarray(cells.any(others)), k + 1, -1)
-        there = hit.any(-1)
-        start = np.indices(grid, sparse=True)[k] * block
-        lows[k] = np.where(there, start + hit.argmax(-1), lows[k])
-        highs[k] = np.where(there, start + block - hit[..., ::-1].argmax(-1), 0)
+    lows, highs = chosen.leaves(blocks, grid)
     return _Level(lows, highs, _own(lows, highs, price_of), np.ones(grid, np.bool_))
 
 
@@ -226,9 +210,3 @@ def _paired(boxes: list[Box], price_of: Callable[[Ints, Ints], Floats]) -> list[
         )
         boxes = [b for n, b in enumerate(boxes) if n not in (i[best], j[best])] + [joined]
     return boxes
-
-
-def every_unit(chosen: NDArray[np.bool_]) -> list[Box]:
-    """Return one box for each chosen unit: the cover of patchwise training."""
-    places: Any = np.stack(np.nonzero(chosen), 1).tolist()
-    return [Box(start=tuple(p), stop=tuple(v + 1 for v in p)) for p in places]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution._choose import Ints, cheapest_boxes, every_unit, prices
+from fullconv.execution._choose import Ints, cheapest_boxes, prices
 from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
 from fullconv.execution._speed import Speed
-from fullconv.geometry import Box, Geometry, Window, grid_cover, least_window
+from fullconv.execution._spread import Mask, Spread
+from fullconv.geometry import Box, Geometry, Window, block_at, grid_blocks, least_window
 from fullconv.tracing import record, trace
 
 Covering = Literal["cheapest", "whole", "units"]
@@ -99,7 +100,7 @@ class Planner:
         channels: int,
         shape: tuple[int, ...],
         map_shape: tuple[int, ...],
-        chosen: NDArray[np.bool_] | None,
+        chosen: Spread | None,
         covering: Covering = "cheapest",
     ) -> list[Window]:
         """Return windows that own every chosen unit once.
@@ -108,7 +109,7 @@ class Planner:
             channels: Channels of the image.
             shape: Its shape without channels, in px.
             map_shape: Shape of its labels; without a geometry, the map is taken to be of that shape.
-            chosen: The chosen units, of the map's shape; None for all.
+            chosen: The chosen units; None for all.
             covering: ``cheapest``, or one end of what can be chosen: ``whole`` or ``units``.
 
         Raises:
@@ -130,8 +131,7 @@ class Planner:
         _check_map(geometry, shape, map_shape)
         costs = self.costs(channels, geometry)
         if covering == "units":
-            units = np.ones(map_shape, np.bool_) if chosen is None else chosen
-            boxes = every_unit(units)
+            boxes = (Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen).each()
         else:
             boxes = self._boxes(geometry, shape, chosen, costs, covering)
         return [geometry.window(box, shape) for box in boxes]
@@ -204,7 +204,7 @@ class Planner:
         self,
         geometry: Geometry,
         shape: tuple[int, ...],
-        chosen: NDArray[np.bool_] | None,
+        chosen: Spread | None,
         costs: Costs,
         covering: Covering,
     ) -> list[Box]:
@@ -214,9 +214,7 @@ class Planner:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        grid = self._grid(geometry, shape, costs)
-        if chosen is not None:
-            grid = [box for box in grid if chosen[box.slices].any()]
+        grid = self._grid(geometry, shape, costs, chosen)
         if chosen is None or covering == "whole":
             return self._fitting(grid, geometry, shape, costs)
         found = cheapest_boxes(geometry, shape, chosen, price)
@@ -224,15 +222,24 @@ class Planner:
         best = grid if sums[0] < sums[1] else found
         return self._fitting(best, geometry, shape, costs)
 
-    def _grid(self, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> list[Box]:
-        """Return the grid of boxes of all units that fits the memory; the finest if none does."""
+    def _grid(
+        self, geometry: Geometry, shape: tuple[int, ...], costs: Costs, chosen: Spread | None
+    ) -> list[Box]:
+        """Return the grid of boxes of units that fits the memory, where some are chosen.
+
+        If none fits, it is the finest.
+        """
         most = None
         if self.memory is not None:
             # The bytes of each px fall with the size of the window.
             lows = geometry.nearest_shapes(geometry.field)[-1]
             per_px = max(float(costs.training_bytes(s)) / prod(s) for s in (lows, shape))
             most = max(prod(least_window(geometry, shape)), int(self.memory / per_px))
-        return [window.units for window in grid_cover(geometry, shape, max_window_px=most)]
+        map_shape = geometry.map_shape(shape)
+        blocks = map_shape if most is None else grid_blocks(geometry, shape, most)
+        grid = tuple(-(-m // b) for m, b in zip(map_shape, blocks, strict=True))
+        places = product(*map(range, grid)) if chosen is None else chosen.cells(blocks, grid)
+        return [block_at(place, blocks, map_shape) for place in places]
 
     def _fitting(
         self, boxes: list[Box], geometry: Geometry, shape: tuple[int, ...], costs: Costs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -15,35 +15,15 @@ from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution._checks import check_lengths, check_losses, labels_of, out_of_range
 from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
+from fullconv.execution._jobs import Job, Loaded, loaded
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Covering, Planner
-from fullconv.execution._units import Chosen, Terms, choose, terms, valid_terms
+from fullconv.execution._units import Chosen, Terms, choose, valid_terms
 from fullconv.geometry import Box, Window
 from fullconv.tracing import buffers_kept, the_map
 
 Context = Literal["image", "crop"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """A window of one image, `(channels, *spatial)`, and the units that its loss is made of.
-
-    Attributes:
-        image: The image.
-        window: The window.
-        terms: The units.
-        number: Of the image within the step.
-        alone: Whether the image has no other windows.
-        exact: Whether the window's map must be of these units alone.
-    """
-
-    image: Any
-    window: Window
-    terms: Terms
-    number: int
-    alone: bool
-    exact: bool
 
 
 class StepLoss(nn.Module):
@@ -120,6 +100,9 @@ class StepLoss(nn.Module):
             units: For each image which units count: boolean or weights `(*map_shape)`, a list of
                 boxes of units, or None for all. None for all units of all images.
 
+        Images, labels and units need not be in memory: of what gives arrays when it is sliced (Zarr,
+        `fullconv.images.open_image` …) each window reads its own part, while the one before it runs.
+
         Returns:
             A scalar: 0, with gradients of 0, if no valid unit is chosen.
 
@@ -132,7 +115,7 @@ class StepLoss(nn.Module):
         batches = list(self._batches(jobs))
         self._agree = self._agreement(jobs)
         if not torch.is_grad_enabled() or len(batches) == 1:
-            shares = [self._timed(self._agreed_total, batch) * scale for batch in batches]
+            shares = [self._timed(self._agreed_total, b) * scale for b in loaded(batches)]
             return torch.stack(shares).sum() if shares else self._nothing()
         return self._in_turn(batches, scale) if batches else self._nothing()
 
@@ -146,15 +129,15 @@ class StepLoss(nn.Module):
         with torch.no_grad(), buffers_kept(self.net):
             for image, target in zip(images, targets, strict=True):
                 labels = labels_of(target, image)
-                each = torch.zeros(labels.shape, device=labels.device)
-                jobs = self._own(image, Chosen(labels, None, None, labels.numel()))
+                each = torch.zeros(labels.shape, device=getattr(labels, "device", None))
+                jobs = self._own(image, choose(labels, None, None))
                 agree = self._agreement(jobs)
-                for batch in self._batches(jobs):
-                    with agree([(job.number, job.window) for job in batch]):
+                for batch in loaded(list(self._batches(jobs))):
+                    with agree([(one.job.number, one.job.window) for one in batch]):
                         losses = self._each(batch)
-                    rows = torch.split(losses, [len(job.terms.targets) for job in batch])
-                    for job, part in zip(batch, rows, strict=True):
-                        units = job.window.units
+                    rows = torch.split(losses, [len(one.terms.targets) for one in batch])
+                    for one, part in zip(batch, rows, strict=True):
+                        units = one.job.window.units
                         each[units.slices] = part.reshape(units.shape).to(each)
                 found.append(each)
         return found
@@ -163,15 +146,15 @@ class StepLoss(nn.Module):
         """Return the windows through which the chosen units of one image are computed."""
         return [job.window for job in self._jobs([image], [target], [units])[0]]
 
-    def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[_Job], float]:
-        """Return the windows of a step, and how much its units count together."""
+    def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[Job], float]:
+        """Return the windows of a step, and how much its units count together, if they are averaged."""
         check_lengths(images, targets, units)
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         weight = 0.0
         for i, image in enumerate(images):
             labels = labels_of(targets[i], image)
             chosen = choose(labels, None if units is None else units[i], self._ignore)
-            weight += chosen.weight
+            weight += chosen.weight() if self.reduction == "mean" else 0.0
             jobs += (
                 self._crops(image, chosen, i)
                 if self.context == "crop"
@@ -179,22 +162,22 @@ class StepLoss(nn.Module):
             )
         return jobs, weight
 
-    def _own(self, image: Any, chosen: Chosen, number: int = 0) -> list[_Job]:
+    def _own(self, image: Any, chosen: Chosen, number: int = 0) -> list[Job]:
         """Return windows of an image that own its chosen units."""
         cover = self._planner.cover(
             image.shape[0],
             tuple(image.shape[1:]),
-            tuple(chosen.targets.shape),
-            chosen.mask(),
+            chosen.shape,
+            chosen.spread(),
             self.covering,
         )
-        alone, every = len(cover) == 1, Box.whole(tuple(chosen.targets.shape))
+        alone, every = len(cover) == 1, Box.whole(chosen.shape)
         return [
-            _Job(image, w, terms(chosen, w.units), number, alone, exact=w.inside == every)
+            Job(image, w, partial(chosen.terms, w.units), number, alone, exact=w.inside == every)
             for w in cover
         ]
 
-    def _crops(self, image: Any, chosen: Chosen, number: int) -> list[_Job]:
+    def _crops(self, image: Any, chosen: Chosen, number: int) -> list[Job]:
         """Return the boxes of an image, each cut out by itself."""
         if chosen.boxes is None:
             raise FullconvError(
@@ -203,12 +186,12 @@ class StepLoss(nn.Module):
             )
         if self._planner.memory is not None:  # as many run together as fit
             self._planner.know(image.shape[0], tuple(image.shape[1:]))
-        map_shape = tuple(chosen.targets.shape)
+        map_shape = chosen.shape
         return [
-            _Job(
+            Job(
                 image,
                 self._crop(image, box, map_shape),
-                valid_terms(chosen, box, self._ignore),
+                partial(valid_terms, chosen, box, self._ignore),
                 number,
                 alone=True,
                 exact=True,
@@ -229,9 +212,9 @@ class StepLoss(nn.Module):
             )
         return Window(units=box, reads=field, inside=inside)
 
-    def _batches(self, jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """Yield the windows of a step in batches of one shape, as many as may run together."""
-        groups: dict[tuple[int, ...], list[_Job]] = {}
+        groups: dict[tuple[int, ...], list[Job]] = {}
         for job in jobs:
             groups.setdefault((job.image.shape[0], *job.window.reads.shape), []).append(job)
         device = like_weights(self.net).device.type
@@ -241,67 +224,66 @@ class StepLoss(nn.Module):
             while batch := list(islice(rest, most)):
                 yield batch
 
-    def _agreement(self, jobs: Sequence[_Job]) -> Agreement:
+    def _agreement(self, jobs: Sequence[Job]) -> Agreement:
         """Return what makes dropout agree where images have several windows."""
         cut = next((job for job in jobs if not job.alone), None)
         if cut is None:
             return none_needed
         return self._planner.agreement(cut.image.shape[0], tuple(cut.image.shape[1:]))
 
-    def _in_turn(self, batches: Sequence[list[_Job]], scale: float) -> Tensor:
+    def _in_turn(self, batches: Sequence[list[Job]], scale: float) -> Tensor:
         """Run batches forward and backward at once, and hand over the sum of their gradients."""
         leaves = [p for p in self.parameters() if p.requires_grad]
         leaves += list({id(i): i for b in batches for i in _differentiable(b)}.values())
         sums: list[Tensor | None] = [None] * len(leaves)
         total: Tensor | None = None
-        for batch in batches:
+        for batch in loaded(batches):
             share, grads = self._timed(self._forth_and_back, batch, scale, leaves)
             total = share if total is None else total + share
             add_up(sums, grads)
-        assert total is not None
-        return handed(total, leaves, sums)
+        return self._nothing() if total is None else handed(total, leaves, sums)
 
     def _forth_and_back(
-        self, batch: list[_Job], scale: float, leaves: Sequence[Tensor]
+        self, batch: list[Loaded], scale: float, leaves: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         share = self._agreed_total(batch) * scale
         if not share.requires_grad:
             return share.detach(), [None] * len(leaves)
         return share.detach(), gradients(share, leaves)
 
-    def _timed(self, run: Callable[..., Any], batch: list[_Job], *args: Any) -> Any:
+    def _timed(self, run: Callable[..., Any], batch: list[Loaded], *args: Any) -> Any:
         """Run a batch of windows, and note how long it takes."""
         start = time.perf_counter()
         found = run(batch, *args)
         if like_weights(self.net).device.type == "cpu":  # elsewhere, work goes on in the background
-            image, sides = batch[0].image, batch[0].window.reads.shape
+            image, sides = batch[0].image, batch[0].reads.shape
             seconds = time.perf_counter() - start
             self._planner.note(image.shape[0], sides, len(batch), seconds)
         return found
 
-    def _agreed_total(self, batch: list[_Job]) -> Tensor:
-        with self._agree([(job.number, job.window) for job in batch]):
+    def _agreed_total(self, batch: list[Loaded]) -> Tensor:
+        with self._agree([(one.job.number, one.job.window) for one in batch]):
             return self._total(batch)
 
-    def _total(self, batch: list[_Job]) -> Tensor:
+    def _total(self, batch: list[Loaded]) -> Tensor:
         """Return the summed loss of the units of windows of one shape."""
         losses = self._each(batch)
-        if all(job.terms.counts is None for job in batch):
+        if all(one.terms.counts is None for one in batch):
             return losses.sum()
-        counts = torch.cat([_counts(job.terms).to(losses) for job in batch])
+        counts = torch.cat([_counts(one.terms).to(losses) for one in batch])
         # Where nothing counts the loss may be anything, even infinite.
         return torch.where(counts > 0, losses, 0).mul(counts).sum()
 
-    def _each(self, batch: list[_Job]) -> Tensor:
+    def _each(self, batch: list[Loaded]) -> Tensor:
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
-        stack = torch.stack([read(job.image, job.window.reads, like) for job in batch])
+        stack = torch.stack([read(one.image, one.reads, like) for one in batch])
         found = the_map(self.net(laid_out(stack, self.net)))
-        rows = [_rows(part, job) for job, part in zip(batch, found, strict=True)]
+        rows = [_rows(part, one) for one, part in zip(batch, found, strict=True)]
         logits = torch.cat(rows) if len(rows) > 1 else rows[0]
         if logits.dtype in {torch.bfloat16, torch.float16}:
             logits = logits.float()
-        labels = torch.cat([job.terms.targets for job in batch]).to(logits.device)
+        labels = torch.cat([one.terms.targets for one in batch]).to(logits.device)
         try:
             losses = self.criterion(logits, labels)
         except IndexError as error:
@@ -316,9 +298,9 @@ class StepLoss(nn.Module):
         return handed(torch.zeros((), device=like.device, dtype=like.dtype), leaves, sums)
 
 
-def _rows(part: Tensor, job: _Job) -> Tensor:
+def _rows(part: Tensor, one: Loaded) -> Tensor:
     """Return the logits of the units of a window that count, `(n, classes)`."""
-    inside = job.window.inside
+    job, inside = one.job, one.job.window.inside
     shape = tuple(part.shape[1:])
     beyond = any(a > b for a, b in zip(inside.stop, shape, strict=True))
     if beyond or (job.exact and inside.stop != shape):
@@ -327,14 +309,14 @@ def _rows(part: Tensor, job: _Job) -> Tensor:
             f"px is {tuple(part.shape[1:])}, got labels of which it owns {job.window.units.shape}"
         )
     owned = part[(slice(None), *inside.slices)].movedim(0, -1)
-    return owned.flatten(0, -2) if job.terms.keep is None else owned[job.terms.keep]
+    return owned.flatten(0, -2) if one.terms.keep is None else owned[one.terms.keep]
 
 
 def _counts(found: Terms) -> Tensor:
     return torch.ones(len(found.targets)) if found.counts is None else found.counts
 
 
-def _differentiable(batch: Sequence[_Job]) -> list[Tensor]:
+def _differentiable(batch: Sequence[Job]) -> list[Tensor]:
     """Return the images of a batch that gradients are asked for."""
     images = (job.image for job in batch)
     return [i for i in images if isinstance(i, Tensor) and i.requires_grad]

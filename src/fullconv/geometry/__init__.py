@@ -5,7 +5,14 @@ See `fullconv.geometry._axis` for the conventions: half-open boxes, px and units
 
 from fullconv.geometry._axis import Axis, Phase
 from fullconv.geometry._box import Box
-from fullconv.geometry._cover import cover_px, grid_cover, grid_of, least_window
+from fullconv.geometry._cover import (
+    block_at,
+    cover_px,
+    grid_blocks,
+    grid_cover,
+    grid_of,
+    least_window,
+)
 from fullconv.geometry._geometry import Geometry, Window
 
 __all__ = [
@@ -14,7 +21,9 @@ __all__ = [
     "Geometry",
     "Phase",
     "Window",
+    "block_at",
     "cover_px",
+    "grid_blocks",
     "grid_cover",
     "grid_of",
     "least_window",

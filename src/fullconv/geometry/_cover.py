@@ -50,10 +50,9 @@ def grid_cover(
     Raises:
         FullconvError: If not even the smallest windows fit; the message says the least that does.
     """
-    map_shape = geometry.map_shape(shape)
-    steps = multiples or _periods(geometry)
-    blocks = _blocks(geometry, shape, max_window_px, steps) if max_window_px else map_shape
-    return grid_of(geometry, shape, blocks)
+    if max_window_px is None:
+        return grid_of(geometry, shape, geometry.map_shape(shape))
+    return grid_of(geometry, shape, grid_blocks(geometry, shape, max_window_px, multiples))
 
 
 def grid_of(
@@ -61,10 +60,17 @@ def grid_of(
 ) -> tuple[Window, ...]:
     """Return the grid of windows that own blocks of so many units, the last ones along an axis less."""
     map_shape = geometry.map_shape(shape)
-    starts = [range(0, m, b) for m, b in zip(map_shape, blocks, strict=True)]
+    grid = (range(-(-m // b)) for m, b in zip(map_shape, blocks, strict=True))
     return tuple(
-        geometry.window(_block_at(start, blocks, map_shape), shape) for start in product(*starts)
+        geometry.window(block_at(place, blocks, map_shape), shape) for place in product(*grid)
     )
+
+
+def block_at(place: tuple[int, ...], blocks: tuple[int, ...], map_shape: tuple[int, ...]) -> Box:
+    """Return the units of a block of a grid, given its place, the blocks' sides and the map's."""
+    start = tuple(p * b for p, b in zip(place, blocks, strict=True))
+    stop = tuple(min(s + b, m) for s, b, m in zip(start, blocks, map_shape, strict=True))
+    return Box(start=start, stop=stop)
 
 
 def least_window(
@@ -88,10 +94,15 @@ def _periods(geometry: Geometry) -> tuple[int, ...]:
     return tuple(axis.units for axis in geometry.axes)
 
 
-def _blocks(
-    geometry: Geometry, shape: tuple[int, ...], most: int, steps: tuple[int, ...]
+def grid_blocks(
+    geometry: Geometry, shape: tuple[int, ...], most: int, multiples: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
-    """Return the block of units whose grid reads the fewest pixels with windows of at most `most`."""
+    """Return the block of units whose grid reads the fewest pixels, with windows of at most `most` px.
+
+    Raises:
+        FullconvError: As `grid_cover` does.
+    """
+    steps = multiples or _periods(geometry)
     cuts = [
         list(_cuts(axis, size, step))
         for axis, size, step in zip(geometry.axes, shape, steps, strict=True)
@@ -116,13 +127,30 @@ def _cuts(axis: Axis, size: int, step: int) -> Iterator[_Cut]:
         if block == last:
             continue
         last = block
-        lengths = [
-            stop - start
-            for start, stop in (
-                axis.reads(i, min(i + block, map_size), size) for i in range(0, map_size, block)
-            )
-        ]
-        yield _Cut(block=block, longest=max(lengths), total=sum(lengths))
+        lengths, alike, length = _lengths(axis, size, block)
+        total = sum(lengths) + alike * length
+        yield _Cut(block=block, longest=max(*lengths, length), total=total)
+
+
+def _lengths(axis: Axis, size: int, block: int) -> tuple[list[int], int, int]:
+    """Return the lengths of the windows of a cut: those near the ends, and of the others how many.
+
+    Far from both ends, windows of blocks of whole periods are all alike.
+    """
+    map_size = axis.map_size(size)
+    count = ceil(map_size / block)
+
+    def length(number: int) -> int:
+        start, stop = axis.reads(number * block, min((number + 1) * block, map_size), size)
+        return stop - start
+
+    entry = axis.legal[size % axis.period]
+    shortest = max(entry[0] if entry else size, axis.shortest, *axis.borders)
+    near = ceil((shortest + axis.field + 3 * axis.period) * axis.stride**-1 / block) + 1
+    if block % axis.units or count <= 2 * near + 1:
+        return [length(number) for number in range(count)], 0, 0
+    ends = [*range(near), *range(count - near, count)]
+    return [length(number) for number in ends], count - len(ends), length(near)
 
 
 def _counts(most: int) -> Iterator[int]:
@@ -132,8 +160,3 @@ def _counts(most: int) -> Iterator[int]:
         yield count
         count += max(1, count * 4 // MAX_CUTS)
     yield most
-
-
-def _block_at(start: tuple[int, ...], block: tuple[int, ...], map_shape: tuple[int, ...]) -> Box:
-    stop = tuple(min(s + b, m) for s, b, m in zip(start, block, map_shape, strict=True))
-    return Box(start=start, stop=stop)

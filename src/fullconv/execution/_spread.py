@@ -1,0 +1,160 @@
+"""Where the chosen units of a map lie, for the search of covers: on a mask, or in boxes.
+
+A mask has a number for each unit of the map. Boxes take no memory to speak of, however large the map
+is; they may overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullconv.geometry import Box, block_at
+
+Ints = NDArray[np.int64]
+NOWHERE = np.iinfo(np.int64).max
+
+
+class Spread(Protocol):
+    """Where the chosen units of a map lie."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the map."""
+        ...
+
+    def any(self) -> bool:
+        """Return whether there is one."""
+        ...
+
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the places of the blocks of a grid that hold one, in order."""
+        ...
+
+    def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
+        """Return the tight box of those in each block of a grid, as first and past the last.
+
+        Args:
+            blocks: Sides of a block, in units.
+            grid: Blocks along each axis.
+
+        Returns:
+            Arrays `(axes, *grid)`; where there is none, the second one is 0.
+        """
+        ...
+
+    def each(self) -> list[Box]:
+        """Return a box for each of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Chosen units as a boolean map."""
+
+    chosen: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the map."""
+        return self.chosen.shape
+
+    def any(self) -> bool:
+        """Return whether there is one."""
+        return bool(self.chosen.any())
+
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the places of the blocks of a grid that hold one, in order."""
+        places = product(*map(range, grid))
+        boxes = (block_at(place, tuple(blocks), self.shape) for place in places)
+        there = [bool(self.chosen[box.slices].any()) for box in boxes]
+        return [
+            place for place, some in zip(product(*map(range, grid)), there, strict=True) if some
+        ]
+
+    def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
+        """Return the tight box of those in each block of a grid, as first and past the last."""
+        ends = [(0, g * b - m) for m, g, b in zip(self.shape, grid, blocks, strict=True)]
+        inner = tuple(2 * k + 1 for k in range(len(grid)))
+        cells = np.pad(self.chosen, ends).reshape(
+            [n for pair in zip(grid, blocks, strict=True) for n in pair]
+        )
+        lows = np.full((len(grid), *grid), NOWHERE)
+        highs = np.zeros_like(lows)
+        for k, block in enumerate(blocks):
+            # Which of the block's places along this axis hold a chosen unit.
+            others = tuple(j for j in inner if j != 2 * k + 1)
+            hit = np.moveaxis(np.asarray(cells.any(others)), k + 1, -1)
+            there = hit.any(-1)
+            start = np.indices(grid, sparse=True)[k] * block
+            lows[k] = np.where(there, start + hit.argmax(-1), lows[k])
+            highs[k] = np.where(there, start + block - hit[..., ::-1].argmax(-1), 0)
+        return lows, highs
+
+    def each(self) -> list[Box]:
+        """Return a box for each of them."""
+        places: Any = np.stack(np.nonzero(self.chosen), 1).tolist()
+        return [Box(start=tuple(p), stop=tuple(v + 1 for v in p)) for p in places]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Chosen units as boxes, `(n, axes)` firsts and past the lasts."""
+
+    shape: tuple[int, ...]
+    lows: Ints
+    highs: Ints
+
+    @staticmethod
+    def of(boxes: Sequence[Box], shape: tuple[int, ...]) -> Boxes:
+        """Return the units of some boxes of a map of that shape; empty boxes have none."""
+        full = [box for box in boxes if box.size]
+        size = (len(full), len(shape))
+        lows = np.array([b.start for b in full], np.int64).reshape(size)
+        return Boxes(shape, lows, np.array([b.stop for b in full], np.int64).reshape(size))
+
+    def any(self) -> bool:
+        """Return whether there is one."""
+        return len(self.lows) > 0
+
+    def meeting(self, box: Box) -> NDArray[np.intp]:
+        """Return the positions of the boxes that meet a box."""
+        hit = (self.lows < np.array(box.stop)) & (self.highs > np.array(box.start))
+        return np.flatnonzero(hit.all(1))
+
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the places of the blocks of a grid that hold one, in order."""
+        del grid
+        sides = np.array(blocks)
+        spans = zip(
+            (self.lows // sides).tolist(), ((self.highs - 1) // sides + 1).tolist(), strict=True
+        )
+        return sorted({place for low, high in spans for place in product(*map(range, low, high))})
+
+    def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
+        """Return the tight box of those in each block of a grid, as first and past the last."""
+        lows = np.full((len(grid), *grid), NOWHERE)
+        highs = np.zeros_like(lows)
+        sides = np.array(blocks)
+        for low, high in zip(self.lows, self.highs, strict=True):
+            first, last = low // sides, (high - 1) // sides
+            for place in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
+                begin = np.array(place) * sides
+                at = (slice(None), *place)
+                lows[at] = np.minimum(lows[at], np.maximum(low, begin))
+                highs[at] = np.maximum(highs[at], np.minimum(high, begin + sides))
+        return lows, highs
+
+    def each(self) -> list[Box]:
+        """Return a box for each of them."""
+        places = {
+            place
+            for low, high in zip(self.lows.tolist(), self.highs.tolist(), strict=True)
+            for place in product(*map(range, low, high))
+        }
+        return [Box(start=p, stop=tuple(v + 1 for v in p)) for p in sorted(places)]
