@@ -66,10 +66,7 @@ def strips(geometry: Geometry) -> Iterator[tuple[int, ...]]:
             axis.field + PERIODS * axis.period if k == long else NARROW_PX
             for k, axis in enumerate(axes)
         ]
-        yield tuple(
-            size + (axis.residue - size) % axis.period
-            for size, axis in zip(geometry.nearest_shapes(tuple(wanted))[-1], axes, strict=True)
-        )
+        yield geometry.suited_shape(tuple(wanted))
 
 
 def refused(net: nn.Module, member: Member, error: fc.FullconvError) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -150,6 +151,20 @@ def test_nearest_sizes_are_legal_and_none_lies_between(chain: Chain, size: int) 
     else:
         assert size < found[0]
         assert not any(axis.takes(n) for n in range(1, found[0]))
+
+
+@LAWS
+@given(chains(), st.integers(1, 80), st.integers(1, 40))
+def test_the_next_suited_size_suits_and_none_before_it_does(
+    chain: Chain, least: int, shortest: int
+) -> None:
+    axis = replace(axis_of(chain), shortest=shortest)
+    assume(axis.legal[axis.residue])
+    geometry = Geometry(axes=(axis,))
+    (found,) = geometry.suited_shape((least,))
+    assert geometry.suits((found,))
+    assert found >= shortest
+    assert not any(geometry.suits((n,)) for n in range(max(least, shortest), found))
 
 
 @LAWS

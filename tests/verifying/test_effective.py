@@ -36,6 +36,19 @@ def test_a_stack_of_ones_counts_paths(depth: int) -> None:
     assert np.allclose(found, np.outer(expected, expected), atol=1e-6)
 
 
+def test_it_is_measured_on_an_image_that_the_geometry_holds_for() -> None:
+    """On other sizes the map is enlarged by another factor, and the unit lies elsewhere."""
+
+    class Resized(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.interpolate(super().forward(x), size=x.shape[2:])
+
+    net = Resized(nn.Conv1d(1, 1, 3, 2, 1, bias=False), nn.Conv1d(1, 1, 3, 2, 1, bias=False))
+    for weight in net.parameters():
+        nn.init.ones_(weight)
+    assert np.allclose(2 * effective_field(net, 1), [1, 1, 2, 1, 2, 1, 1])
+
+
 def test_half_of_the_gradient_comes_from_less_than_half_of_the_field() -> None:
     assert half_width(np.ones((10, 20))) == (7, 15)
     sides = half_width(effective_field(ones(2, 10), 1))

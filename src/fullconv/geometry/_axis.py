@@ -128,6 +128,13 @@ class Axis:
             below -= 1
         return (above,) if below < smallest or below == above else (below, above)
 
+    def suited(self, least: int) -> int:
+        """Return the smallest size of at least so many px on which windows are exact."""
+        entry = self.legal[self.residue]
+        assert entry is not None, "the sizes that were traced are legal"
+        size = max(least, entry[0], self.shortest)
+        return size + (self.residue - size) % self.period
+
     def reads(self, start: int, stop: int, size: int) -> tuple[int, int]:
         """Return the window ``[start, stop)`` in px that computes units ``[start, stop)`` exactly.
 

@@ -114,6 +114,11 @@ class Geometry:
             size % axis.period == axis.residue for axis, size in zip(self.axes, shape, strict=True)
         )
 
+    def suited_shape(self, least: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the smallest shape, of at least so many px per axis, on which windows are exact."""
+        self._check_axes(least)
+        return tuple(axis.suited(size) for axis, size in zip(self.axes, least, strict=True))
+
     def window(self, units: Box, shape: tuple[int, ...]) -> Window:
         """Return the smallest window that computes a box of units exactly.
 

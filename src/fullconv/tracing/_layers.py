@@ -79,9 +79,10 @@ def _along(
     subject: Subject, geometry: Geometry, axis: int
 ) -> Iterator[tuple[Call, tuple[_Sight | None, _Sight | None]]]:
     """Yield, for each call, what a position of its output sees along an axis, and of its inputs."""
-    shape = [a.smallest + 2 * a.period for a in geometry.axes]
     period = geometry.axes[axis].period
-    shape[axis] += (3 * geometry.field[axis] // period + 2) * period
+    least = [2 * p for p in geometry.period]
+    least[axis] += 3 * geometry.field[axis] + 2 * period
+    shape = geometry.suited_shape(tuple(least))
     longer = [n + period * (k == axis) for k, n in enumerate(shape)]
     program = subject.record(tuple(shape))
     state = State()

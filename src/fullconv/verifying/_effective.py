@@ -31,9 +31,7 @@ def effective_field(net: nn.Module, channels: int = 3, *, seed: int = 0) -> NDAr
         NotLocalError: If the network's units have no finite field.
     """
     geometry = trace(net, channels)
-    shape = geometry.nearest_shapes(
-        tuple(2 * axis.field + 2 * axis.period for axis in geometry.axes)
-    )[-1]
+    shape = geometry.suited_shape(tuple(2 * axis.field + 2 * axis.period for axis in geometry.axes))
     unit = tuple(size // 2 for size in geometry.map_shape(shape))
     field = geometry.field_of(unit)
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
