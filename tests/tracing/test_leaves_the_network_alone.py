@@ -41,3 +41,21 @@ def test_running_statistics_stay_when_a_network_in_training_is_refused() -> None
         fc.trace(net)
     assert int(net.norm.num_batches_tracked) == 0
     assert torch.equal(net.norm.running_mean, torch.zeros(4))
+
+
+def test_inference_mode_changes_nothing_that_is_seen() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), Pixelwise(), nn.Conv2d(3, 2, 3)).eval()
+    with torch.inference_mode():
+        inside = fc.trace(net, 2)
+    assert inside == fc.trace(net, 2)
+
+
+class Pixelwise(nn.Module):
+    """A linear layer for each pixel, which runs as another operator where inference mode reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

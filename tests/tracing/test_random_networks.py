@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fullconv as fc
+from fullconv.execution._rolling import Rolling
 from fullconv.geometry import Axis, Box, Geometry
+from fullconv.tracing import stages
 
 from .footprints import change_footprint, hull, nan_footprint
 from .random_networks import Network, networks
@@ -119,6 +121,22 @@ def check_windows(
         assert error < TOLERANCE, (units, window.reads, error)
 
 
+def check_rows(
+    net: Network, geometry: Geometry, shape: tuple[int, ...], draw: st.DataObject
+) -> None:
+    """Run down the image, some rows at a time, where every operator can stop."""
+    found = stages(net, 2, shape, geometry.axes[0].period)
+    event(f"runs down: {found is not None}")
+    if found is None:
+        return
+    image = image_of(shape, 5)[None]
+    whole = net(image)
+    parts = Rolling(net, found)(lambda a, b: image[:, :, a:b], draw.draw(st.integers(1, 40)))
+    got = torch.cat([part for _, part in parts], 2)
+    assert got.shape == whole.shape
+    assert float((got - whole).abs().max()) < TOLERANCE * (float(whole.abs().max()) + 1e-300)
+
+
 def check_sizes(net: Network, geometry: Geometry, draw: st.DataObject) -> None:
     """Sizes along each axis: those that the network takes, and the map that it returns."""
     for k, axis in enumerate(geometry.axes):
@@ -144,10 +162,12 @@ def check(net: Network, draw: st.DataObject) -> None:
         for axis in geometry.axes
     )
     check_windows(net, geometry, shape, draw)
+    check_rows(net, geometry, shape, draw)
     check_sizes(net, geometry, draw)
     odd = tuple(size + draw.draw(st.integers(0, 7)) for size in shape)
     if geometry.takes(odd):
         check_windows(net, traced(net, odd), odd, draw)
+        check_rows(net, traced(net, odd), odd, draw)
 
 
 @QUICK

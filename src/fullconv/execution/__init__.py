@@ -4,6 +4,7 @@ from fullconv.execution._ahead import Behind, ahead
 from fullconv.execution._cost import multiplications
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import available_bytes, forward_bytes, in_words, parse_memory
+from fullconv.execution._passes import Passes
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._streamed import Streamed
@@ -11,6 +12,7 @@ from fullconv.execution._windows import Windows, run_window
 
 __all__ = [
     "Behind",
+    "Passes",
     "StepLoss",
     "Streamed",
     "Windows",

@@ -27,7 +27,7 @@ class Windows:
         self._net, self._memory = net, memory
         if memory is not None:
             return_freed_memory()
-        self._geometries: list[Geometry] = []
+        self.geometries: list[Geometry] = []
         self._known: dict[int, tuple[float, int]] = {}
 
     def cover(
@@ -64,14 +64,20 @@ class Windows:
                 f"{tuple(shape)}: about {in_words(least * per_px)} would do"
             ) from error
 
+    def fits(self, channels: int, shape: tuple[int, ...]) -> bool:
+        """Return whether one window over a whole image fits."""
+        return (
+            self._memory is None or self.bytes_per_px(channels, shape) * prod(shape) <= self._memory
+        )
+
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
         """Return the geometry of the network for images of this shape."""
-        for known in self._geometries:
+        for known in self.geometries:
             if len(known.axes) == len(shape) and known.suits(shape):
                 return known
         geometry = trace(self._net, channels, shape=shape)
         geometry.map_shape(shape)  # refuses a shape that the network does not take
-        self._geometries.append(geometry)
+        self.geometries.append(geometry)
         return geometry
 
     def bytes_per_px(self, channels: int, shape: tuple[int, ...]) -> float:

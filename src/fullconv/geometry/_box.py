@@ -54,6 +54,14 @@ class Box:
             stop=tuple(b + d for b, d in zip(self.stop, offset, strict=True)),
         )
 
+    def intersection(self, other: Box) -> Box | None:
+        """Return the positions of both boxes; None if there are none."""
+        start = tuple(map(max, self.start, other.start))
+        stop = tuple(map(min, self.stop, other.stop))
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return None
+        return Box(start=start, stop=stop)
+
     def contains(self, other: Box) -> bool:
         """Return whether every position of `other` lies in this box."""
         return all(a <= c for a, c in zip(self.start, other.start, strict=True)) and all(

@@ -73,6 +73,23 @@ def block_at(place: tuple[int, ...], blocks: tuple[int, ...], map_shape: tuple[i
     return Box(start=start, stop=stop)
 
 
+def band_cover(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[Window, ...]:
+    """Return windows that cut the last axis alone, as few as may be; none if that is not enough.
+
+    Args:
+        geometry: Geometry of the network, traced for this shape.
+        shape: Shape of the image, in px per axis; two axes at least, or nothing is found.
+        most: Most pixels of a window along the last axis.
+    """
+    if len(shape) == 1:
+        return ()
+    cuts = _cuts(geometry.axes[-1], shape[-1], _periods(geometry)[-1])
+    block = next((cut.block for cut in cuts if cut.longest <= most), None)
+    if block is None:
+        return ()
+    return grid_of(geometry, shape, (*geometry.map_shape(shape)[:-1], block))
+
+
 def least_window(
     geometry: Geometry, shape: tuple[int, ...], multiples: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution import Windows, like_weights, parse_memory, read, run_window
-from fullconv.geometry import Box, Window
+from fullconv.execution import Passes, like_weights, parse_memory, read
+from fullconv.geometry import Box
 from fullconv.images import open_image
 
 Progress = Callable[[int, int], None]
@@ -31,7 +32,7 @@ class Predictor:
 
     def __init__(self, net: nn.Module, memory: str | int | None = None) -> None:
         self._net = net
-        self._windows = None if memory is None else Windows(net, parse_memory(memory))
+        self._passes = None if memory is None else Passes(net, parse_memory(memory))
 
     def __call__(self, image: Any, out: Any = None, progress: Progress | None = None) -> Any:
         """Return the map of an image.
@@ -40,26 +41,24 @@ class Predictor:
             image: `(channels, *spatial)`: a NumPy array, a tensor, or anything with `shape` that
                 gives an array when it is sliced (Zarr, a memory map). It is read window by window.
             out: An array-like `(classes, *map)` to be written window by window; None makes one.
-            progress: Called with the windows done and all windows.
+            progress: Called with the units done and all units.
 
         Returns:
             The map, `(classes, *map)`: `out`, or a tensor if the image is one, or a NumPy array.
         """
         shape = _spatial_shape(image)
         with evaluating(self._net), torch.inference_mode():
-            if self._windows is None:
+            if self._passes is None:
                 return self._whole(image, out)
-            cover = self._windows.cover(image.shape[0], shape)
-            map_shape = self._windows.geometry(image.shape[0], shape).map_shape(shape)
-            for done, window in enumerate(cover):
-                part = run_window(
-                    self._net, read(image, window.reads, like_weights(self._net)), window
-                )
+            map_shape = self._passes.geometry(image.shape[0], shape).map_shape(shape)
+            done = 0
+            for units, part in self._passes(image):
                 if out is None:
                     out = _empty(image, part, map_shape)
-                _write(out, window, part, map_shape)
+                _write(out, units, part, map_shape)
+                done += units.size
                 if progress:
-                    progress(done + 1, len(cover))
+                    progress(done, prod(map_shape))
         return out
 
     def _whole(self, image: Any, out: Any) -> Any:
@@ -160,9 +159,9 @@ def _empty(image: Any, part: Tensor, map_shape: tuple[int, ...]) -> Any:
     return np.empty(shape, dtype=part[:, :0].cpu().numpy().dtype)
 
 
-def _write(out: Any, window: Window, part: Tensor, map_shape: tuple[int, ...]) -> None:
+def _write(out: Any, units: Box, part: Tensor, map_shape: tuple[int, ...]) -> None:
     _check_out(out, (part.shape[0], *map_shape))
-    _assign(out, (slice(None), *window.units.slices), part)
+    _assign(out, (slice(None), *units.slices), part)
 
 
 def _assign(out: Any, place: Any, part: Tensor) -> None:

@@ -12,6 +12,7 @@ from fullconv.tracing._layers import Layer, layers
 from fullconv.tracing._program import Call, Modules, Program, Value, the_map
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, pointwise, rule
+from fullconv.tracing._stages import Stage, Stages, stages
 from fullconv.tracing._subject import buffers_kept, hollow, record
 from fullconv.tracing._trace import trace
 
@@ -21,6 +22,8 @@ __all__ = [
     "Modules",
     "Program",
     "Reach",
+    "Stage",
+    "Stages",
     "Step",
     "Value",
     "buffers_kept",
@@ -29,6 +32,7 @@ __all__ = [
     "pointwise",
     "record",
     "rule",
+    "stages",
     "the_map",
     "trace",
 ]

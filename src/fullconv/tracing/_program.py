@@ -7,10 +7,11 @@ operators arrive as plain ones (functionalized), so every call turns values into
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -99,12 +100,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """The operators that a network runs on an image, and what it returns."""
+    """The operators that a network runs on an image, and what it returns.
+
+    Attributes:
+        image: The image.
+        calls: The operators, in order.
+        output: The map.
+        dtype_bytes: Of each number of the image.
+        weights: The parameters and buffers that it reads, by name.
+    """
 
     image: Value
     calls: tuple[Call, ...]
     output: Value
     dtype_bytes: int
+    weights: dict[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(slots=True)
@@ -203,6 +213,10 @@ class _Recorder(TorchDispatchMode):
             self._values[id(tensor)] = known
             self._alive.append(tensor)
         return known
+
+    def known(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Value]:
+        """Return the values of those tensors that were seen."""
+        return {name: self._values[id(t)] for name, t in named if id(t) in self._values}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -305,6 +319,7 @@ def _written_down(
         calls=tuple(recorder.calls),
         output=recorder.value(the_map(output)),
         dtype_bytes=image.element_size(),
+        weights=recorder.known(chain(net.named_parameters(), net.named_buffers())),
     )
 
 

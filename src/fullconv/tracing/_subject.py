@@ -34,16 +34,18 @@ class Subject:
     Args:
         net: Takes `(batch, channels, *spatial)`; returns one tensor `(batch, classes, *map)`.
         channels: Channels of the image.
+        batch: Images that it runs on.
     """
 
-    def __init__(self, net: nn.Module, channels: int) -> None:
+    def __init__(self, net: nn.Module, channels: int, batch: int = BATCH) -> None:
         if any(isinstance(p, UninitializedParameter) for p in (*net.parameters(), *net.buffers())):
             raise FullconvError(
                 f"`net` must have its weights, got a {type(net).__name__} with lazy modules: run it "
                 "once on an image first"
             )
-        self.net, self.channels = net, channels
-        self._hollow = hollow(net)
+        self.net, self.channels, self.batch = net, channels, batch
+        with _plainly():
+            self._hollow = hollow(net)
         self.on_meta = self._hollow is not net
 
     def record(self, shape: tuple[int, ...], most: int = MOST_CALLS) -> Program:
@@ -56,7 +58,7 @@ class Subject:
         if self.on_meta:
             try:
                 with _plainly():
-                    image = _example(self._hollow, self.channels, shape)
+                    image = self._example(self._hollow, shape)
                     return write_down(self._hollow, image, self._hollow, most)
             except Exception as error:  # whatever it is, fake tensors say it better
                 if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
@@ -68,15 +70,22 @@ class Subject:
 
     def _record_fake(self, shape: tuple[int, ...], most: int) -> Program:
         with _plainly(), buffers_kept(self.net), _fake_tensors():
-            return write_down(self.net, _example(self.net, self.channels, shape), self.net, most)
+            return write_down(self.net, self._example(self.net, shape), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
         """Return what the network returns, for its shape alone."""
         if self.on_meta:
             with _plainly():
-                return self._hollow(_example(self._hollow, self.channels, shape))
+                return self._hollow(self._example(self._hollow, shape))
         with _plainly(), buffers_kept(self.net), _fake_tensors():
-            return self.net(_example(self.net, self.channels, shape))
+            return self.net(self._example(self.net, shape))
+
+    def _example(self, net: nn.Module, shape: tuple[int, ...]) -> Tensor:
+        """Return an empty batch on the device and of the type of the network's weights."""
+        weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
+        like = weights[0] if weights else torch.empty(0)
+        size = self.batch, self.channels, *shape
+        return torch.empty(size, dtype=like.dtype, device=like.device)
 
     def raised_by(self, error: BaseException) -> tuple[str, str]:
         """Return path and class of the innermost module that was running when an error was raised."""
@@ -89,9 +98,9 @@ class Subject:
         return path, type(module).__name__
 
 
-def record(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Program:
-    """Return the operators that a network runs on an image of that spatial shape, in px."""
-    return Subject(net, channels).record(shape)
+def record(net: nn.Module, channels: int, shape: tuple[int, ...], batch: int = BATCH) -> Program:
+    """Return the operators that a network runs on images of that spatial shape, in px."""
+    return Subject(net, channels, batch).record(shape)
 
 
 @contextmanager
@@ -132,13 +141,6 @@ def buffers_kept(net: nn.Module) -> Generator[None]:
 def _differs(buffer: Tensor, content: Tensor) -> bool:
     """Return whether a buffer was written into; BatchNorm does so without a new version."""
     return not buffer.is_meta and not torch.equal(buffer, content)
-
-
-def _example(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Return an empty batch on the device and of the type of the network's weights."""
-    weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
-    like = weights[0] if weights else torch.empty(0)
-    return torch.empty(BATCH, channels, *shape, dtype=like.dtype, device=like.device)
 
 
 def hollow(net: nn.Module) -> nn.Module:

@@ -89,7 +89,7 @@ def follow(
 
     What no later call reads is forgotten. Other arguments, and errors, are those of `sweep`.
     """
-    state.growth = dict(_growth(program, longer))
+    state.growth = growths(program, longer)
     state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
     size = program.image.shape[axis + 2]
     last = {v: n for n, call in enumerate(program.calls) for v in (*call.inputs, *call.outputs)}
@@ -102,14 +102,19 @@ def follow(
                 state.reach_of.pop(value, None)
 
 
-def _growth(program: Program, longer: Program) -> Iterator[tuple[Value, dict[int, int]]]:
-    """Yield, for each value, the axes that are longer in the longer image, and by how much."""
+def growths(program: Program, longer: Program) -> dict[Value, dict[int, int]]:
+    """Return, for each value, the axes that are longer in the longer image, and by how much."""
     pairs = [(program.image, longer.image), (program.output, longer.output)]
     for one, other in zip(program.calls, longer.calls, strict=True):
         pairs += zip((*one.inputs, *one.outputs), (*other.inputs, *other.outputs), strict=True)
-    for value, more in pairs:
-        sizes = enumerate(zip(value.shape, more.shape, strict=True))
-        yield value, {dim: b - a for dim, (a, b) in sizes if a != b}
+    return {
+        value: {
+            dim: b - a
+            for dim, (a, b) in enumerate(zip(value.shape, more.shape, strict=True))
+            if a != b
+        }
+        for value, more in pairs
+    }
 
 
 def _pass(call: Call, state: State, size: int, period: int) -> None:
