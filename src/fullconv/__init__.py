@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fullconv import tracing as tracing
     from fullconv.errors import FullconvError as FullconvError
     from fullconv.errors import NotLocalError as NotLocalError
+    from fullconv.errors import SurgeryError as SurgeryError
     from fullconv.errors import UnknownOperatorError as UnknownOperatorError
     from fullconv.execution import StepLoss as StepLoss
     from fullconv.execution import Streamed as Streamed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fullconv.sampling import Patchwise as Patchwise
     from fullconv.sampling import Sampled as Sampled
     from fullconv.sampling import Whole as Whole
+    from fullconv.surgery import convolutionalize as convolutionalize
     from fullconv.surgery import freeze_norms as freeze_norms
     from fullconv.surgery import skip as skip
     from fullconv.tracing import rule as rule
@@ -41,8 +43,10 @@ __all__ = [
     "Sampled",
     "StepLoss",
     "Streamed",
+    "SurgeryError",
     "UnknownOperatorError",
     "Whole",
+    "convolutionalize",
     "freeze_norms",
     "networks",
     "predict",
@@ -64,8 +68,10 @@ _HOME = {
     "Sampled": "fullconv.sampling",
     "StepLoss": "fullconv.execution",
     "Streamed": "fullconv.execution",
+    "SurgeryError": "fullconv.errors",
     "UnknownOperatorError": "fullconv.errors",
     "Whole": "fullconv.sampling",
+    "convolutionalize": "fullconv.surgery",
     "freeze_norms": "fullconv.surgery",
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",

@@ -58,3 +58,20 @@ class BadConfigError(FullconvError):
 
 class BadOutputError(FullconvError):
     """A file or folder cannot be written; nothing half-written is left."""
+
+
+class SurgeryError(FullconvError):
+    """A layer cannot be rewritten so that the numbers stay what they are.
+
+    Attributes:
+        module: Path of the module in the way; empty for the network itself.
+    """
+
+    module: str = ""
+
+    @classmethod
+    def at(cls, *, module: str, where: str, why: str, remedy: str) -> SurgeryError:
+        """Return the error for one layer, with its message."""
+        error = cls(f"{where} cannot be rewritten exactly: {why}. What can be done: {remedy}")
+        error.module = module
+        return error

@@ -6,6 +6,7 @@ not wanted, ``copy.deepcopy`` what is returned.
 """
 
 from fullconv.surgery._bilinear import bilinear_kernel, fill_bilinear
+from fullconv.surgery._convolutionalize import convolutionalize
 from fullconv.surgery._freeze import freeze_norms
 from fullconv.surgery._skip import Crop, Skip, crop_offset, crop_to_image, skip
 
@@ -13,6 +14,7 @@ __all__ = [
     "Crop",
     "Skip",
     "bilinear_kernel",
+    "convolutionalize",
     "crop_offset",
     "crop_to_image",
     "fill_bilinear",

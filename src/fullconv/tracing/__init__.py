@@ -11,7 +11,7 @@ from fullconv.tracing import _rules_windows as _rules_windows
 from fullconv.tracing._layers import Layer, layers
 from fullconv.tracing._program import Call, Modules, Program, Value, the_map
 from fullconv.tracing._reach import Reach
-from fullconv.tracing._rules import Step, pointwise, rule
+from fullconv.tracing._rules import Step, is_pointwise, pointwise, rule
 from fullconv.tracing._stages import Stage, Stages, stages
 from fullconv.tracing._subject import buffers_kept, hollow, record
 from fullconv.tracing._trace import trace
@@ -28,6 +28,7 @@ __all__ = [
     "Value",
     "buffers_kept",
     "hollow",
+    "is_pointwise",
     "layers",
     "pointwise",
     "record",

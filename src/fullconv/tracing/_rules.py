@@ -89,15 +89,19 @@ def rule(*ops: Any) -> Callable[[Rule], Rule]:
     return register
 
 
+def is_pointwise(op: Any) -> bool:
+    """Return whether each position of an operator's result reads the same position of each input."""
+    known = _RULES.get(op)
+    return known is pointwise or (known is None and torch.Tag.pointwise in op.tags)
+
+
 def find(call: Call) -> Rule:
     """Return the rule of a call.
 
     Raises:
         UnknownOperatorError: If there is none.
     """
-    known = _RULES.get(call.op)
-    if known is None and torch.Tag.pointwise in call.op.tags:
-        known = pointwise
+    known = pointwise if is_pointwise(call.op) else _RULES.get(call.op)
     if known is None:
         raise UnknownOperatorError(
             f"`{call.op}` must have a geometry rule, and has none; it is run by {call.where}. "

@@ -1,0 +1,86 @@
+"""A classifier of patches → a fully convolutional network with the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx, nn
+from torch.fx.node import map_aggregate
+
+from fullconv.surgery._capture import capture
+from fullconv.surgery._heads import converted, finished
+from fullconv.surgery._rewriting import Call, Rewriting
+
+
+def convolutionalize(
+    classifier: nn.Module, patch: tuple[int, ...], channels: int = 3
+) -> fx.GraphModule:
+    """Return the fully convolutional network that a classifier of patches is, on images of any size.
+
+    Linear layers become convolutions with the same weights: the first of the size that the feature map
+    has on a patch, the others of size 1. Global and adaptive pooling becomes the pooling over a fixed
+    window that it is on a patch. What else follows (norms, activations, dropout, several heads) is done
+    at every position. On a patch the answer is that of the classifier; on a larger image there is a unit
+    wherever the network's stride puts a patch, and without padding inside the network unit (i, j) is the
+    classifier's answer for the sub-image cropped there. With padding it is not: a cropped patch sees
+    zeros where the map sees image. `fullconv.verify` measures by how much.
+
+    Squeeze-and-excite looks at all of the patch from every position. Here each position is scaled by
+    what the block makes of the window of the patch's size around it (moved inside at the image's border),
+    so that on a patch nothing changes and on images it stays local, with a very large field.
+
+    Args:
+        classifier: Takes ``(batch, channels, *patch)``, returns ``(batch, classes)``, or several such.
+        patch: The patch that it classifies, in px per axis.
+        channels: Channels of the image.
+
+    Returns:
+        A network that returns ``(batch, classes, *map)``, in the mode of the classifier, which is left as
+        it was and shares its weights. What training would do other than evaluation, but for dropout and
+        norms (auxiliary outputs), is not in it. Its ``meta["patch"]`` is the patch.
+
+    Raises:
+        SurgeryError: If a layer cannot be rewritten, or looks at the whole image (GroupNorm, attention);
+            it names the layer.
+        FullconvError: If the classifier does not take the patch.
+
+    Examples:
+        >>> import torch
+        >>> classifier = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 6 * 6, 10)
+        ... )
+        >>> fcn = convolutionalize(classifier, patch=(16, 16))
+        >>> image = torch.randn(1, 3, 40, 60)
+        >>> y = fcn(image)
+        >>> y.shape
+        torch.Size([1, 10, 13, 23])
+        >>> crop = image[..., 8:24, 20:36]  # unit (4, 10) at a stride of 2 px
+        >>> torch.allclose(y[..., 4, 10], classifier(crop), atol=1e-6)
+        True
+    """
+    captured = capture(classifier)
+    rewriting = Rewriting(captured=captured)
+    for node in captured.graph.nodes:
+        match node.op:
+            case "placeholder":
+                rewriting.values[node] = rewriting.image(node, channels, patch)
+            case "output":
+                _finish(rewriting, node)
+            case _:
+                rewriting.values[node] = converted(rewriting, rewriting.call(node))
+    fcn = rewriting.network(f"Convolutional{type(classifier).__name__}")
+    fcn.meta["patch"] = tuple(patch)
+    return fcn
+
+
+def _finish(rewriting: Rewriting, node: fx.Node) -> None:
+    """Let the new network return what the classifier returns, as maps."""
+    call = Call(node=node, args=(), kwargs={}, old=None, ops=())
+
+    def answer(leaf: Any) -> Any:
+        if not isinstance(leaf, fx.Node):
+            return leaf
+        value = rewriting.values[leaf]
+        return finished(rewriting, call, value).node if value.is_tensor else value.node
+
+    rewriting.graph.output(map_aggregate(node.args[0], answer))

@@ -1,0 +1,273 @@
+"""Classifiers as fully convolutional networks: patch by patch what the classifier says."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fullconv as fc
+
+from .classifiers import CASES, Case, Of, trunk
+
+NAMES = pytest.mark.parametrize("name", CASES)
+
+
+def classifier(case: Case) -> nn.Module:
+    """In float64, with running statistics of its own, in evaluation."""
+    torch.manual_seed(3)
+    net = case.build().double()
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()  # pyright: ignore[reportOptionalMemberAccess]
+            module.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
+    return net.eval()
+
+
+def noise(case: Case, shape: tuple[int, ...], batch: int = 2) -> Tensor:
+    channels = (case.channels,) if case.channels else ()
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, *channels, *shape, dtype=torch.float64, generator=generator)
+
+
+def converted(case: Case, net: nn.Module) -> nn.Module:
+    if case.channels:
+        return fc.convolutionalize(net, case.patch, channels=case.channels)
+    # The electrodes are the channels of the image.
+    return fc.convolutionalize(net, case.patch[1:], channels=case.patch[0])
+
+
+def spatial(case: Case) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Patch and stride without the channels."""
+    return (case.patch, case.stride) if case.channels else (case.patch[1:], case.stride[1:])
+
+
+@NAMES
+def test_on_a_patch_it_is_the_classifier(name: str) -> None:
+    case = CASES[name]
+    net = classifier(case)
+    fcn = converted(case, net)
+    x = noise(case, case.patch)
+    with torch.no_grad():
+        found, expected = fcn(x), net(x)
+    assert found.shape[-len(spatial(case)[0]) :] == (1,) * len(spatial(case)[0])
+    torch.testing.assert_close(found.reshape(expected.shape), expected, atol=1e-12, rtol=1e-12)
+
+
+@NAMES
+def test_on_an_image_each_unit_is_the_classifier_on_the_sub_image_there(name: str) -> None:
+    case = CASES[name]
+    net = classifier(case)
+    fcn = converted(case, net)
+    patch, stride = spatial(case)
+    grid = (3, 2, 2)[: len(patch)]
+    shape = tuple(p + s * (n - 1) + 1 for p, s, n in zip(patch, stride, grid, strict=True))
+    x = noise(case, (*case.patch[: len(case.patch) - len(patch)], *shape))
+    with torch.no_grad():
+        y = fcn(x)
+        for unit in product(*map(range, grid)):
+            box = [slice(u * s, u * s + p) for u, s, p in zip(unit, stride, patch, strict=True)]
+            expected = net(x[(..., *box)])
+            found = y[(..., *unit)].reshape(expected.shape)
+            torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["alexnet", "convnext", "eeg", "volume", "bins", "channels last", "in groups", "cosines"],
+)
+def test_the_geometry_is_that_of_the_patch(name: str) -> None:
+    case = CASES[name]
+    patch, stride = spatial(case)
+    fcn = converted(case, classifier(case)).float()
+    g = fc.trace(fcn, case.channels or case.patch[0], len(patch), shape=patch)
+    assert g.field <= patch
+    assert g.stride == stride
+
+
+@NAMES
+def test_weights_are_the_same_and_the_classifier_is_as_it_was(name: str) -> None:
+    case = CASES[name]
+    net = case.build().double().train()
+    before, keys = copy.deepcopy(net), str(net)
+    fcn = converted(case, net)
+    assert str(net) == keys
+    assert all(m.training for m in (*net.modules(), *fcn.modules()))
+    for (key, a), (_, b) in zip(net.state_dict().items(), before.state_dict().items(), strict=True):
+        assert torch.equal(a, b), key
+    held = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    assert {p.untyped_storage().data_ptr() for p in fcn.parameters()} == held
+
+
+def test_dropout_drops_in_training_and_nothing_is_lost_on_the_way() -> None:
+    case = CASES["its own `forward`"]
+    fcn = converted(case, classifier(case)).train()
+    x = noise(case, case.patch)
+    assert not torch.equal(fcn(x), fcn(x))
+    assert torch.equal(fcn.eval()(x), fcn(x))
+    kinds = [type(m).__name__ for m in fcn.modules()]
+    assert (kinds.count("Dropout"), kinds.count("Linear")) == (1, 0)
+
+
+def test_norms_after_linear_learn_statistics_over_all_units() -> None:
+    case = CASES["norm after Linear"]
+    net = classifier(case)
+    fcn = converted(case, copy.deepcopy(net))
+    x = noise(case, (20, 22))
+    crops = [x[..., a : a + 16, b : b + 16] for a in (0, 2, 4) for b in (0, 2, 4, 6)]
+    for norm, images in ((fcn.get_submodule("3"), x), (net[3], torch.cat(crops))):
+        norm.train()
+        (fcn if norm is not net[3] else net)(images)
+    torch.testing.assert_close(fcn.get_submodule("3").running_mean, net[3].running_mean)
+    torch.testing.assert_close(fcn.get_submodule("3").running_var, net[3].running_var)
+
+
+def test_a_state_dict_has_the_names_of_the_classifier() -> None:
+    case = CASES["alexnet"]
+    net = classifier(case)
+    fcn = converted(case, net)
+    assert fcn.state_dict().keys() == net.state_dict().keys()
+    assert fcn.state_dict()["classifier.1.weight"].shape == (12, 8, 2, 2)
+    assert fcn.meta["patch"] == (39, 39)
+
+
+def test_several_answers_become_several_maps() -> None:
+    def run(net: Of, x: Tensor) -> dict[str, Tensor]:
+        x = net.stem(x)
+        return {"what": net.what(x.flatten(1)), "mean": x.mean((2, 3)), "map": x}
+
+    net = Of(run, stem=trunk(), what=nn.Linear(216, 5)).eval()  # pyright: ignore[reportArgumentType]
+    fcn = fc.convolutionalize(net, (16, 16))
+    x = torch.randn(1, 3, 18, 22)
+    y = fcn(x)
+    assert {k: tuple(v.shape) for k, v in y.items()} == {
+        "what": (1, 5, 2, 4), "mean": (1, 6, 2, 4), "map": (1, 6, 7, 9),
+    }  # fmt: skip
+    torch.testing.assert_close(y["what"][..., 1, 3], net(x[..., 2:, 6:])["what"])
+
+
+class SqueezeExcite(nn.Module):
+    """As EfficientNet has it, or with Linear layers, or with ECA's convolution across channels."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.one, self.two = nn.Conv2d(6, 3, 1), nn.Conv2d(3, 6, 1)
+        self.linear = nn.Sequential(nn.Linear(6, 3), nn.SiLU(), nn.Linear(3, 6), nn.Sigmoid())
+        self.across = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "convolutions":
+            scale = F.adaptive_avg_pool2d(x, 1)
+            return x * self.two(F.silu(self.one(scale))).sigmoid()
+        if self.kind == "linear":
+            b, c, _, _ = x.shape
+            return x * self.linear(x.mean((2, 3))).view(b, c, 1, 1).expand_as(x)
+        scale = self.across(x.mean((2, 3)).view(x.shape[0], 1, -1)).sigmoid()
+        return x * scale.view(x.shape[0], -1, 1, 1).expand_as(x)
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "linear", "eca"])
+def test_squeeze_and_excite_is_a_window_of_the_patch(kind: str) -> None:
+    """Inside the image each position is scaled by the window around it: a patch cropped there."""
+    torch.manual_seed(0)
+    block = SqueezeExcite(kind)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), block, nn.AvgPool2d(20), nn.Flatten(), nn.Linear(6, 4))
+    net = net.double().eval()
+    fcn = fc.convolutionalize(net, (22, 22))
+    x = torch.randn(1, 3, 40, 45, dtype=torch.float64)
+    with torch.no_grad():
+        patch = x[..., 3:25, 7:29]
+        torch.testing.assert_close(fcn(patch)[..., 0, 0], net(patch), atol=1e-12, rtol=0)
+        # The definition, position by position: windows begin 9 before, and stay inside the map.
+        maps = net[0](x)
+        expected = torch.empty_like(maps)
+        for i, j in product(range(38), range(43)):
+            a, b = min(max(i - 9, 0), 18), min(max(j - 9, 0), 23)
+            window = block(maps[..., a : a + 20, b : b + 20])
+            expected[..., i, j] = window[..., i - a, j - b]
+        expected = net[4](F.avg_pool2d(expected, 20, 1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(fcn(x), expected, atol=1e-12, rtol=0)
+    # 20 positions are pooled, and each looks up to 19 further, before or behind.
+    assert fc.trace(fcn.float(), 3).field == (22 + 19,) * 2
+
+
+REFUSED = {
+    "GroupNorm": (
+        nn.Sequential(nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(6 * 256, 2)),
+        r"`1` \(GroupNorm\) cannot be rewritten exactly: GroupNorm normalises by statistics",
+    ),
+    "InstanceNorm": (
+        nn.Sequential(nn.Conv2d(3, 6, 1), nn.InstanceNorm2d(6), nn.Flatten(), nn.Linear(6 * 256, 2)),
+        r"`1` \(InstanceNorm2d\).*InstanceNorm normalises by statistics",
+    ),
+    "LayerNorm over the map": (
+        nn.Sequential(nn.LayerNorm([3, 16, 16]), nn.Flatten(), nn.Linear(3 * 256, 2)),
+        r"`0` \(LayerNorm\).*does not take a larger image",
+    ),
+    "attention": (
+        Of(
+            lambda net, x: net.fc(net.attend(*[x.flatten(2).transpose(1, 2)] * 3)[0].mean(1)),
+            attend=nn.MultiheadAttention(3, 1, batch_first=True), fc=nn.Linear(3, 2),
+        ),
+        r"`transpose` in `net` \(Of\).*the spatial axes are folded together",
+    ),
+    "softmax over the map": (
+        Of(lambda net, x: net.fc(x.softmax(3).flatten(1)), fc=nn.Linear(768, 2)),
+        r"`softmax` in `net` \(Of\).*`_softmax` looks at the whole image",
+    ),
+    "Linear along an axis": (
+        nn.Sequential(nn.Linear(16, 4), nn.Flatten(), nn.Linear(3 * 16 * 4, 2)),
+        r"`0` \(Linear\).*does not take a larger image",
+    ),
+    "uneven bins": (
+        nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(3 * 49, 2)),
+        r"`0` \(AdaptiveAvgPool2d\).*pools 16 positions into 7 bins of uneven sizes.*choose a patch",
+    ),
+    "maximum with channels last": (
+        Of(lambda net, x: net.fc(x.permute(0, 2, 3, 1).amax((1, 2))), fc=nn.Linear(3, 2)),
+        r"`amax`.*pools along axes of an unusual order",
+    ),
+    "a position embedding": (
+        Of(lambda net, x: net.fc((x + torch.ones(16, 16)).mean((2, 3))), fc=nn.Linear(3, 2)),
+        r"`add`.*does not take a larger image",
+    ),
+    "two strides": (
+        Of(
+            lambda _, x: torch.cat(
+                [F.avg_pool2d(x, 16, 1).flatten(1), F.avg_pool2d(x[..., ::2, ::2], 8, 1).flatten(1)], 1
+            ),
+            fc=nn.Linear(3, 2),
+        ),
+        r"`cat`.*patches at different strides",
+    ),
+    "rolled": (
+        Of(lambda net, x: net.fc(x.roll(1, 3).mean((2, 3))), fc=nn.Linear(3, 2)),
+        r"`roll`.*looks at the whole image",
+    ),
+    "unknown": (
+        Of(lambda net, x: net.fc(x.unfold(3, 2, 1).mean((2, 3, 4))), fc=nn.Linear(3, 2)),
+        r"`unfold` in `net`.*no rule knows `unfold`",
+    ),
+    "its own branches": (
+        Of(lambda net, x: net.fc(x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))), fc=nn.Linear(3, 2)),
+        r"`net` itself \(Of\).*`forward` cannot be followed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exact_is_refused_by_name(name: str) -> None:
+    net, message = REFUSED[name]
+    with pytest.raises(fc.SurgeryError, match=message):
+        fc.convolutionalize(net.eval(), (16, 16))
+
+
+def test_a_patch_that_the_classifier_does_not_take_is_refused() -> None:
+    net = CASES["alexnet"].build()
+    with pytest.raises(fc.FullconvError, match=r"one that the network takes, got .* \(3, 9, 9\)"):
+        fc.convolutionalize(net, (9, 9))
