@@ -25,8 +25,6 @@ class Windows:
 
     def __init__(self, net: nn.Module, memory: int | None) -> None:
         self._net, self._memory = net, memory
-        if memory is not None:
-            return_freed_memory()
         self.geometries: list[Geometry] = []
         self._known: dict[int, tuple[float, int]] = {}
 
@@ -53,6 +51,7 @@ class Windows:
         geometry = self.geometry(channels, shape)
         if self._memory is None:
             return grid_cover(geometry, shape, multiples=multiples)
+        return_freed_memory()
         per_px = self.bytes_per_px(channels, shape) + besides
         try:
             most = max(1, int(self._memory / per_px))
