@@ -51,17 +51,19 @@ class Windows:
         geometry = self.geometry(channels, shape)
         if self._memory is None:
             return grid_cover(geometry, shape, multiples=multiples)
-        return_freed_memory()
         per_px = self.bytes_per_px(channels, shape) + besides
         try:
             most = max(1, int(self._memory / per_px))
-            return grid_cover(geometry, shape, max_window_px=most, multiples=multiples)
+            cover = grid_cover(geometry, shape, max_window_px=most, multiples=multiples)
         except FullconvError as error:
             least = prod(least_window(geometry, shape, multiples))
             raise FullconvError(
                 f"`memory` must hold one window, got {in_words(self._memory)} for an image of shape "
                 f"{tuple(shape)}: about {in_words(least * per_px)} would do"
             ) from error
+        if len(cover) > 1:
+            return_freed_memory()
+        return cover
 
     def fits(self, channels: int, shape: tuple[int, ...]) -> bool:
         """Return whether one window over a whole image fits."""
