@@ -8,6 +8,7 @@ from fullconv.execution._passes import Passes
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._streamed import Streamed
+from fullconv.execution._units import choose
 from fullconv.execution._windows import Windows, run_window
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "add_up",
     "ahead",
     "available_bytes",
+    "choose",
     "forward_bytes",
     "gradients",
     "handed",

@@ -70,6 +70,10 @@ class Chosen(Protocol):
         """Return the units of a box that count."""
         ...
 
+    def pieces(self) -> Iterator[Box]:
+        """Yield boxes, no two of which meet, that hold all units that count."""
+        ...
+
 
 def choose(targets: Any, units: Any, ignore: int | None) -> Chosen:
     """Return the units of a map that were asked for and have a label that counts.
@@ -150,6 +154,10 @@ class HeldChosen:
         if self.counts is None:
             return Terms(None, labels.flatten(), None)
         return _picked(labels, self.counts[box.slices].to(labels.device))
+
+    def pieces(self) -> Iterator[Box]:
+        """Yield boxes, no two of which meet, that hold all units that count."""
+        yield from _pieces(self.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,6 +241,18 @@ class ReadChosen:
         else:
             counts = valid
         return _picked(labels, counts)
+
+    def pieces(self) -> Iterator[Box]:
+        """Yield boxes, no two of which meet, that hold all units that count."""
+        if self.places is None:
+            yield from _pieces(self.shape)
+            return
+        sides = tuple(min(n, 2**11) for n in self.shape)
+        grid = tuple(-(-n // s) for n, s in zip(self.shape, sides, strict=True))
+        lows, highs = self.places.leaves(sides, grid)
+        for place in self.places.cells(sides, grid):
+            at = (slice(None), *place)
+            yield Box(start=tuple(lows[at].tolist()), stop=tuple(highs[at].tolist()))
 
     def _valid(self, labels: Tensor) -> Tensor:
         if self.ignore is None:

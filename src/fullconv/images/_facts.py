@@ -1,14 +1,17 @@
 """What reading one file once tells about it; kept in the cache, judged later by `_rules`."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fullconv import regions
 from fullconv.images._faults import BrokenRuleError
 from fullconv.images._files import image_of
+from fullconv.images._lazy import goes_by_pieces, open_codes, open_image, told_by_rule
 from fullconv.images._masks import codes_of, pack
 from fullconv.images._stored import row_chunks
 
@@ -48,15 +51,16 @@ class MaskFacts:
 def signature(path: Path) -> Signature:
     """Return what changes when a file changes: its size in bytes and its time of change in ns."""
     try:
-        status = path.stat()
+        return regions.signature(regions.split_name(path)[0])
     except OSError as error:
         raise BrokenRuleError(f"cannot be opened ({error.strerror})") from error
-    return status.st_size, status.st_mtime_ns
 
 
 def image_facts(path: Path) -> ImageFacts:
     """Return the facts of an image file."""
     before = signature(path)
+    if goes_by_pieces(path):
+        return large_image_facts(path, before)
     found = image_of(path)
     image = found.pixels
     moments = [_moments(channel) for channel in image]
@@ -74,6 +78,8 @@ def image_facts(path: Path) -> ImageFacts:
 def mask_facts(path: Path) -> MaskFacts:
     """Return the facts of a mask file."""
     before = signature(path)
+    if goes_by_pieces(path):
+        return large_mask_facts(path, before)
     found = codes_of(path)
     codes = found.pixels
     by_colour = codes.ndim == 3
@@ -91,6 +97,74 @@ def mask_facts(path: Path) -> MaskFacts:
         by_colour=by_colour,
         counts=counts,
     )
+
+
+def large_image_facts(path: Path, before: Signature) -> ImageFacts:
+    """Return the facts of an image that is read piece by piece, each of them once."""
+    with told_by_rule(path):
+        image = open_image(path)
+        _check_plane(image)
+        moments = [Moments() for _ in range(image.shape[0])]
+        for box in regions.pieces(image):
+            for part, known in zip(image[box.slices], moments[box.slices[0]], strict=True):
+                known.add(part)
+    return ImageFacts(
+        signature=before,
+        shape=image.shape[1:],
+        turned=False,
+        channels=image.shape[0],
+        dtype=image.dtype.name,
+        mean=tuple(known.mean for known in moments),
+        variance=tuple(known.squares / known.count for known in moments),
+    )
+
+
+def large_mask_facts(path: Path, before: Signature) -> MaskFacts:
+    """Return the facts of a mask that is read piece by piece."""
+    counts: Counter[int] = Counter()
+    with told_by_rule(path):
+        codes = open_codes(path)
+        _check_plane(codes)
+        by_colour = codes.shape[0] == 3
+        whole = (slice(0, codes.shape[0]),)
+        plane = replace(codes, shape=codes.shape[1:], chunks=codes.chunks[1:])
+        for box in regions.pieces(plane):
+            part = codes[(*whole, *box.slices)]
+            numbers = pack(np.moveaxis(part, 0, -1)) if by_colour else part[0]
+            values, times = _counted(numbers)
+            counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+            if len(counts) > MAX_CODES:
+                raise BrokenRuleError(f"holds more than {MAX_CODES} different values: not a mask")
+    return MaskFacts(
+        signature=before,
+        shape=codes.shape[1:],
+        turned=False,
+        by_colour=by_colour,
+        counts=dict(counts),
+    )
+
+
+def _check_plane(array: regions.LazyArray) -> None:
+    if array.ndim != 3:
+        raise BrokenRuleError(
+            f"must have two axes in space to be trained on, got {array.spatial} {array.shape[1:]}"
+        )
+
+
+class Moments:
+    """Mean, and sum of squared deviations from it, of numbers that come in pieces."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, part: npt.NDArray[Any]) -> None:
+        """Add a piece (Chan, Golub & LeVeque 1979)."""
+        mean, variance = _moments(part)
+        total = self.count + part.size
+        step = mean - self.mean
+        self.squares += variance * part.size + step**2 * self.count * part.size / total
+        self.mean += step * part.size / total
+        self.count = total
 
 
 def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:

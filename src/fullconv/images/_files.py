@@ -37,12 +37,22 @@ def read_image(path: Path) -> npt.NDArray[Any]:
     """Return an image as (channels, height, width) in the file's own type.
 
     Args:
-        path: A PNG, JPEG, BMP or TIFF file of 8 or 16 bits or floating point.
+        path: A PNG, JPEG, BMP or TIFF file of 8 or 16 bits or floating point, or what `open_image` takes.
 
     Raises:
         BadDataError: If the file cannot be read, would fill the memory, or holds NaN or infinity.
     """
+    if not has_picture(path):
+        from fullconv.images._lazy import open_image
+
+        return open_image(path)[...]
     return naming(path, lambda p: image_of(p).pixels)
+
+
+def has_picture(path: Path) -> bool:
+    """Return whether a file is a picture or TIFF, by its name; other formats hold arrays."""
+    file = regions.split_name(path)[0]
+    return not regions.opens(file) or file.suffix.lower() in PICTURE_SUFFIXES
 
 
 def image_of(path: Path) -> Stored:

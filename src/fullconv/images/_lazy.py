@@ -6,6 +6,8 @@ BMP files cannot be read in parts: they are read whole when they are opened.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from fullconv.images._stored import TURNS, turn
 from fullconv.images._tiff import TIFF, plain, shown
 from fullconv.regions import LazyArray, in_memory, open_array, opens, split_name
 
+# TIFF files of so many bytes in memory and more are read piece by piece.
+LARGE_BYTES = 2**27
+
 
 def reads_boxes(path: Path | str) -> bool:
     """Return whether a file can be read in parts: by its content where it looks like TIFF."""
@@ -36,6 +41,30 @@ def reads_boxes(path: Path | str) -> bool:
             return content.read(8).startswith(TIFF.magics)
     except OSError:
         return False
+
+
+def goes_by_pieces(path: Path | str) -> bool:
+    """Return whether a file is never read whole: all but pictures and TIFF files that are not large."""
+    if not reads_boxes(path):
+        return False
+    if split_name(path)[0].suffix.lower() not in (".tif", ".tiff"):
+        return True
+    try:
+        return open_array(path).nbytes >= LARGE_BYTES
+    except BadDataError:  # reading it whole will tell why
+        return False
+
+
+@contextmanager
+def told_by_rule(path: Path | str) -> Generator[None]:
+    """Leave the file's name out of what is wrong with it."""
+    try:
+        yield
+    except BadDataError as error:
+        told = str(error)
+        for name in (str(path), str(split_name(path)[0])):
+            told = told.removeprefix(f"{name}: ")
+        raise BrokenRuleError(told) from error
 
 
 def open_image(path: Path | str, *, axes: str | None = None) -> LazyArray:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fullconv.images._classes import ClassTable, default_colour
 from fullconv.images._faults import BrokenRuleError
-from fullconv.images._files import naming, stored
+from fullconv.images._files import has_picture, naming, stored
 from fullconv.images._stored import Stored, row_chunks
 
 NUM_SHOWN = 5
@@ -33,6 +33,10 @@ def read_mask(path: Path, classes: ClassTable) -> npt.NDArray[Any]:
     Raises:
         BadDataError: If the file cannot be read or holds what the table does not.
     """
+    if not has_picture(path):
+        from fullconv.images._lazy import open_mask
+
+        return open_mask(path, classes)[...]
     return naming(path, lambda p: positions(codes_of(p).pixels, classes))
 
 

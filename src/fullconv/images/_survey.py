@@ -26,6 +26,7 @@ from fullconv.images._dataset import Dataset, Sample
 from fullconv.images._facts import ImageFacts, image_facts, mask_facts
 from fullconv.images._faults import BrokenRuleError, Fault, bad_data
 from fullconv.images._files import decoded_bytes
+from fullconv.images._lazy import goes_by_pieces
 from fullconv.images._rules import Facts
 
 T = TypeVar("T")
@@ -137,7 +138,8 @@ def _read_pair(sample: Sample, known: Facts, alone: Lock) -> tuple[Facts, list[F
 
 
 def _read(path: Path, facts_of: Callable[[Path], T], alone: Lock) -> T:
-    with alone if decoded_bytes(path) > LARGE_BYTES else nullcontext():
+    large = not goes_by_pieces(path) and decoded_bytes(path) > LARGE_BYTES
+    with alone if large else nullcontext():
         return facts_of(path)
 
 

@@ -4,6 +4,7 @@ from fullconv.regions._array import LazyArray, Source, arranged, in_memory
 from fullconv.regions._ome import Format, add_pyramid, create, full
 from fullconv.regions._open import SUFFIXES, open_array, opens, split_name
 from fullconv.regions._part import Part, is_finished, note_finished, part_of, telling
+from fullconv.regions._pieces import pieces, sharing
 from fullconv.regions._signature import signature
 from fullconv.regions._tiff_write import write_tiff
 from fullconv.regions._zarr import is_zarr
@@ -25,6 +26,8 @@ __all__ = [
     "open_array",
     "opens",
     "part_of",
+    "pieces",
+    "sharing",
     "signature",
     "split_name",
     "telling",

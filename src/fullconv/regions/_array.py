@@ -137,6 +137,20 @@ class LazyArray:
             read=read,
         )
 
+    def flipped(self, axes: tuple[int, ...]) -> Self:
+        """Return the array with some of its axes reversed."""
+        if not axes:
+            return self
+        inner, shape = self.read, self.shape
+
+        def read(box: Box) -> npt.NDArray[Any]:
+            ends = zip(box.start, box.stop, shape, strict=True)
+            spans = [(n - b, n - a) if k in axes else (a, b) for k, (a, b, n) in enumerate(ends)]
+            part = Box(start=tuple(a for a, _ in spans), stop=tuple(b for _, b in spans))
+            return np.flip(inner(part), axes)
+
+        return replace(self, read=read)
+
 
 def in_memory(array: npt.NDArray[Any], name: str, spatial: str | None = None) -> LazyArray:
     """Return an array that is in memory already, `(channels, *spatial)`, as a lazy one."""

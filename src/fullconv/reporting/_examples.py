@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fullconv.errors import FullconvError
-from fullconv.images import read_image, read_mask
+from fullconv.images import ClassTable, open_image, open_mask, read_image, read_mask
 from fullconv.reporting import _words as words
 from fullconv.reporting._pictures import error_picture, label_picture, photograph
 from fullconv.reporting._record import ImageScore, Record
 from fullconv.reporting._section import Section, joined, paragraph, swatch
 
 LISTED = 8  # classes named beside a picture
+MOST_SHOWN = 1024  # px per side of an image that is predicted from disk to disk
 PAIRS = (
     ("truth", "prediction"),
     ("image", "prediction"),
@@ -89,10 +91,28 @@ def _figure(record: Record, rank: str, scored: ImageScore) -> Markup:
 def _layers(record: Record, name: str) -> _Layers:
     files = record.data.samples[name]
     assert files.mask is not None, "an image without mask cannot be evaluated"
+    large = record.predictions / f"{name}.zarr"
+    if large.exists():
+        return _middle(files.image, files.mask, large, record.classes)
     return _Layers(
         image=read_image(files.image),
         truth=read_mask(files.mask, record.classes),
         prediction=read_mask(record.predictions / f"{name}.png", record.classes),
+    )
+
+
+def _middle(image: Path, mask: Path, labels: Path, classes: ClassTable) -> _Layers:
+    """Return what is in the middle of an image that is too large to be shown whole."""
+    truth = open_mask(mask, classes)
+    sides = [min(MOST_SHOWN, size) for size in truth.shape]
+    place = tuple(
+        slice((n - side) // 2, (n - side) // 2 + side)
+        for n, side in zip(truth.shape, sides, strict=True)
+    )
+    return _Layers(
+        image=open_image(image)[(slice(None), *place)],
+        truth=truth[place],
+        prediction=open_mask(labels, classes)[place],
     )
 
 

@@ -8,8 +8,21 @@ units, which may overlap. None stands for all units. What is random comes from `
 
 from fullconv.sampling._balanced import Balanced
 from fullconv.sampling._hard import Hard
+from fullconv.sampling._large import Counted, Drawn, is_large
 from fullconv.sampling._patchwise import Patchwise
 from fullconv.sampling._sampler import Sampler, Units, generator
 from fullconv.sampling._shares import Sampled, Whole
 
-__all__ = ["Balanced", "Hard", "Patchwise", "Sampled", "Sampler", "Units", "Whole", "generator"]
+__all__ = [
+    "Balanced",
+    "Counted",
+    "Drawn",
+    "Hard",
+    "Patchwise",
+    "Sampled",
+    "Sampler",
+    "Units",
+    "Whole",
+    "generator",
+    "is_large",
+]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fullconv.errors import BadConfigError
+from fullconv.sampling._large import draw_by_class, maps_of
 from fullconv.sampling._sampler import one_or_many, spread_out, valid_units
 
 
@@ -41,8 +43,14 @@ class Balanced:
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
         """Return for each map a boolean tensor of its shape; weights if unbiased.
 
-        The weights of a step sum to its number of units, so that their mean is the estimate.
+        The weights of a step sum to its number of units, so that their mean is the estimate. For large
+        maps, boxes of single units are returned, drawn with the help of an index of their classes.
         """
+        if large := maps_of(targets):
+            drawn = draw_by_class(
+                large[0], partial(_quotas, count=self.count), generator, unbiased=self.unbiased
+            )
+            return drawn[0] if large[1] else drawn
         maps, single = one_or_many(targets)
         labels = torch.cat([target.flatten().cpu() for target in maps])
         valid = valid_units(labels, self.ignore)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
+from fullconv.sampling._large import maps_of
 from fullconv.sampling._sampler import one_or_many, spread_out, valid_units
 
 
@@ -57,6 +58,11 @@ class Hard:
             targets: One map of labels `(*map_shape)`, or a list of them.
             losses: The loss of each unit, in the same form.
         """
+        if maps_of(targets):
+            raise FullconvError(
+                "`Hard` needs the loss of every unit in memory, got maps that are read in parts; take "
+                "`Balanced` or `Patchwise` for them"
+            )
         maps, single = one_or_many(targets)
         each, _ = one_or_many(losses)
         valid = torch.cat([valid_units(t, self.ignore).flatten().cpu() for t in maps])

@@ -11,6 +11,7 @@ import torch
 
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.geometry import Box
+from fullconv.sampling._large import maps_of
 from fullconv.sampling._sampler import one_or_many
 
 
@@ -49,9 +50,14 @@ class Patchwise:
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
         """Return a boolean tensor of the shape of each map, or a list of boxes of its units.
 
+        For large maps, single units are boxes as well.
+
         Raises:
             FullconvError: If no map is as large as the sub-images.
         """
+        if large := maps_of(targets):
+            drawn = self.draw([tuple(target.shape) for target in large[0]], generator)
+            return drawn[0] if large[1] else drawn
         maps, single = one_or_many(targets)
         shapes = [tuple(target.shape) for target in maps]
         boxes = self.draw(shapes, generator)

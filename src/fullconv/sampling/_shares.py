@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fullconv.errors import BadConfigError
+from fullconv.sampling._large import Scattered, maps_of
 from fullconv.sampling._sampler import one_or_many
 
 
@@ -18,8 +19,10 @@ class Whole:
     """Every unit of every image: whole-image training."""
 
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
-        """Return a boolean tensor of the shape of each map, true everywhere."""
+        """Return a boolean tensor of the shape of each map, true everywhere; None for large maps."""
         del generator
+        if large := maps_of(targets):
+            return None if large[1] else [None for _ in large[0]]
         maps, single = one_or_many(targets)
         units = [torch.ones_like(target, dtype=torch.bool) for target in maps]
         return units[0] if single else units
@@ -63,7 +66,14 @@ class Sampled:
         return 1 / self.keep
 
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
-        """Return a boolean tensor of the shape of each map."""
+        """Return a boolean tensor of the shape of each map; for large maps, what gives parts of it."""
+        if large := maps_of(targets):
+            seeds = torch.randint(2**31, (len(large[0]),), generator=generator).tolist()
+            found = [
+                Scattered(tuple(target.shape), keep=self.keep, cell=self.cell, seed=seed)
+                for target, seed in zip(large[0], seeds, strict=True)
+            ]
+            return found[0] if large[1] else found
         maps, single = one_or_many(targets)
         units = [self._kept(target, generator) for target in maps]
         return units[0] if single else units

@@ -6,8 +6,9 @@ image is mirrored, in image and mask alike, so every label stays true. Gain and 
 for all channels, and values stay in the range of their type.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,16 +54,34 @@ class Augment:
             mask = mask.flip(flipped)
         if draw.random() < WARP_SHARE:
             image, mask = _warp(image, mask, draw)
-        return self._shade(image, draw), mask
+        return self._shade(image, *_contrast(draw)), mask
 
-    def _shade(self, image: Tensor, draw: np.random.Generator) -> Tensor:
+    def of_parts(
+        self, *, epoch: int, place: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], Callable[[NDArray[Any]], NDArray[Any]]]:
+        """Return the axes along which an image is flipped that is read in parts, and what shades each."""
+        draw = np.random.default_rng((self.seed, epoch, *place))
+        flipped = tuple(axis for axis in self.flips if draw.random() < 0.5)
+        gain, offset = _contrast(draw)
+
+        def shade(part: NDArray[Any]) -> NDArray[Any]:
+            pixels = torch.from_numpy(part.astype(np.float32))
+            return self._shade(pixels, gain, offset).numpy()
+
+        return flipped, shade
+
+    def _shade(self, image: Tensor, gain: float, offset: float) -> Tensor:
         """Return the image with another contrast around its channels' means, and brightness."""
-        gain = float(np.exp(draw.uniform(-MOST_SHADE, MOST_SHADE)))
-        offset = float(draw.uniform(-MOST_SHADE, MOST_SHADE))
         mean, std = (torch.tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
         shift = mean * (1 - gain) + offset * std
         shaded = torch.addcmul(shift.view(-1, 1, 1), image, torch.tensor(gain))
         return shaded if self.largest is None else shaded.clamp_(0, self.largest)
+
+
+def _contrast(draw: np.random.Generator) -> tuple[float, float]:
+    """Return a gain, and an offset in standard deviations."""
+    gain = float(np.exp(draw.uniform(-MOST_SHADE, MOST_SHADE)))
+    return gain, float(draw.uniform(-MOST_SHADE, MOST_SHADE))
 
 
 def mirror_axes(masks: Sequence[NDArray[np.integer]], classes: int) -> tuple[int, ...]:

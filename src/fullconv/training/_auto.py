@@ -87,7 +87,9 @@ def candidates(data: ImageData, batch: int) -> list[Regime]:
     px = data.step_px(regime("whole"))
     found = [regime(name, batch=batch) for name in CANDIDATES]
     sides = [min(shape) for shape in data.survey.shapes.values()]
-    return [r for r in found if not r.cut or (r.cut <= min(sides) and 2 * r.cut**2 <= px)]
+    fitting = [r for r in found if not r.cut or (r.cut <= min(sides) and 2 * r.cut**2 <= px)]
+    # A step over a whole large image may take hours.
+    return [r for r in fitting if r.cut] or fitting if data.large else fitting
 
 
 def choose(
@@ -110,7 +112,7 @@ def choose(
         memory: Bytes that a step may add; None for no limit.
     """
     if len(regimes) == 1:
-        return Choice(regime=regimes[0], readings=(), ending=True)
+        return Choice(regime=regimes[0], readings=(), ending=not data.large)
     data.setup()
     until = time.perf_counter() + (BUDGET * seconds if seconds else MEASURING_S)
     twin = copy.deepcopy(net).to(best_device()).train()

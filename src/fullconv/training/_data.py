@@ -1,7 +1,7 @@
 """Images and masks as steps: reading, caching, order, batching."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fullconv.errors import BadConfigError, BadDataError
-from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask
+from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask, reads_boxes
+from fullconv.sampling import Balanced
 from fullconv.training._augment import Augment, mirror_axes
+from fullconv.training._large import LargeImages, parts_of, stacked
 from fullconv.training._order import Cuts, Key, Order, Turning
 from fullconv.training._regime import Regime
 from fullconv.training._step import Group
@@ -67,8 +69,8 @@ class ImageData(pl.LightningDataModule):
         self.memory = memory
         self.regime = Regime(name="whole", images=batch)
         self._order: Order | Cuts | Turning = self._drawn(self.regime)
-        self._train: Images | None = None
-        self._val: Images | None = None
+        self._train: Images | LargeImages | None = None
+        self._val: Images | LargeImages | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -111,9 +113,48 @@ class ImageData(pl.LightningDataModule):
             return
         train, val = self.dataset.splits["train"], self.validation
         fits = self.cached_bytes > 0
+        if self.large:
+            self._set_up_large(train, val)
+            return
         change = _augment(train, self.survey, self.seed) if self.augment else None
         self._train = Images(train, self.survey.classes, augment=change, cached=fits)
         self._val = Images(val, self.survey.classes, cached=fits)
+
+    def _set_up_large(self, train: Sequence[Sample], val: Sequence[Sample]) -> None:
+        classes = self.survey.classes
+        self._train, self._val = LargeImages(train, classes), LargeImages(val, classes)
+        if self.augment:
+            self._train.augment = _augment_for(self._train.look(), self.survey, self.seed)
+
+    @cached_property
+    def large(self) -> bool:
+        """Whether images are too large to be read whole, and can be read in parts."""
+        samples = [*self.dataset.splits["train"], *self.validation]
+        largest = max(prod(self.survey.shapes[s.name]) for s in samples)
+        bytes_per_px = 2 * (4 * self.survey.channels + 8)  # as floats, and on their way
+        limit = psutil.virtual_memory().available if self.memory is None else self.memory
+        if largest * bytes_per_px <= CACHE_SHARE * limit:
+            return False
+        return any(reads_boxes(sample.image) for sample in samples)
+
+    @property
+    def validation_px(self) -> int:
+        """Pixels of a validation while training."""
+        if self.large:
+            return sum(key.box.size for key in self._parts() if key.box)
+        return sum(prod(self.survey.shapes[sample.name]) for sample in self.validation)
+
+    def count_classes(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make an index of the classes of large images, where steps are drawn by class."""
+        if not self.large or not isinstance(self.regime.sampler, Balanced):
+            return
+        self.setup()
+        assert isinstance(self._train, LargeImages)
+        for number in range(len(self._train)):
+            self._train.index(number, progress)
+
+    def _parts(self) -> list[Key]:
+        return parts_of([self.survey.shapes[sample.name] for sample in self.validation])
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the steps of an epoch."""
@@ -125,7 +166,8 @@ class ImageData(pl.LightningDataModule):
         assert self._val is not None
         if not len(self._val):
             return []
-        return [self._loader(self._val, [[Key(i)] for i in range(len(self._val))])]
+        keys = self._parts() if self.large else [Key(i) for i in range(len(self._val))]
+        return [self._loader(self._val, [[key] for key in keys])]
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far training has come."""
@@ -172,7 +214,7 @@ class ImageData(pl.LightningDataModule):
     def _shapes(self) -> list[tuple[int, ...]]:
         return [self.survey.shapes[sample.name] for sample in self.dataset.splits["train"]]
 
-    def _loader(self, images: "Images", order: Any) -> DataLoader[Any]:
+    def _loader(self, images: "Images | LargeImages", order: Any) -> DataLoader[Any]:
         workers = self._num_workers(images)
         return DataLoader(
             images,
@@ -185,7 +227,9 @@ class ImageData(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
         )
 
-    def _num_workers(self, images: "Images") -> int:
+    def _num_workers(self, images: "Images | LargeImages") -> int:
+        if self.large and not self.regime.cut:
+            return 0  # each window is read by the step itself
         if self.workers is not None:
             return self.workers
         if images.cached and not self._on_gpu():
@@ -201,6 +245,8 @@ class ImageData(pl.LightningDataModule):
         """Bytes of the images and masks that are kept in memory; 0 where they don't fit."""
         # A mask has two bytes per unit at most.
         itemsize = np.dtype(self.survey.dtype).itemsize * self.survey.channels + 2
+        if self.large:
+            return 0
         samples = [*self.dataset.splits["train"], *self.validation]
         size = sum(prod(self.survey.shapes[s.name]) * itemsize for s in samples)
         limit = psutil.virtual_memory().available if self.memory is None else self.memory
@@ -250,13 +296,13 @@ class Images(TorchDataset[tuple[Tensor, Tensor]]):
         return read_image(sample.image), read_mask(sample.mask, self.classes)
 
 
-def stack_by_size(items: Sequence[tuple[Tensor, Tensor]]) -> list[Group]:
+def stack_by_size(items: Sequence[tuple[Any, Any]]) -> list[Group]:
     """Return the images of a step as one group per size, in order of first appearance."""
-    groups: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[Any, Any]]] = {}
     for image, mask in items:
         groups.setdefault(image.shape, []).append((image, mask))
     return [
-        (torch.stack([i for i, _ in pairs]), torch.stack([m for _, m in pairs]))
+        (stacked([i for i, _ in pairs]), stacked([m for _, m in pairs]))
         for pairs in groups.values()
     ]
 
@@ -270,7 +316,10 @@ def spread(items: Sequence[Sample], most: int) -> Sequence[Sample]:
 
 def _augment(samples: Sequence[Sample], survey: Survey, seed: int) -> Augment:
     some = [s.mask for s in spread(samples, ORIENTATION_MASKS) if s.mask is not None]
-    masks = [read_mask(path, survey.classes) for path in some]
+    return _augment_for([read_mask(path, survey.classes) for path in some], survey, seed)
+
+
+def _augment_for(masks: Sequence[NDArray[Any]], survey: Survey, seed: int) -> Augment:
     kind = np.dtype(survey.dtype)
     return Augment(
         seed=seed,

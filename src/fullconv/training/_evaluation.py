@@ -2,8 +2,10 @@
 
 import csv
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fullconv.errors import BadDataError
-from fullconv.images import ClassTable, Sample, read_image, read_mask
-from fullconv.prediction import Answer, Predictor
+from fullconv.execution import parse_memory
+from fullconv.images import (
+    ClassTable,
+    Sample,
+    goes_by_pieces,
+    open_image,
+    open_mask,
+    read_image,
+    read_mask,
+)
+from fullconv.prediction import Answer, Predictor, Wanted, identity, key_of, predict_to_disk
+from fullconv.regions import pieces
 from fullconv.scoring import AbsentRule, Confusion, Scores, majority_baseline, score
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
@@ -81,8 +93,11 @@ def evaluate(
     memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Sample, NDArray[Any]], None] | None = None,
+    folder: Path | None = None,
 ) -> Evaluation:
     """Return the metrics of a network over images with masks, each predicted as a whole.
+
+    Images that are never in memory as a whole are predicted from disk to disk.
 
     Args:
         net: Raw pixels in, logits out; it is used in eval mode and left as it was.
@@ -90,7 +105,9 @@ def evaluate(
         classes: The classes.
         memory: What a prediction may add, such as ``"2 GiB"``; None for the image at once.
         progress: Called with the number of images done and of all.
-        keep: Called with each sample and its predicted labels ``(H, W)``.
+        keep: Called with each sample and its predicted labels ``(H, W)``, except for images that go
+            from disk to disk.
+        folder: Where the labels of those are left, as ``NAME.zarr``; None to leave none.
 
     Raises:
         BadDataError: If there are no samples, or one has no mask.
@@ -100,7 +117,10 @@ def evaluate(
     predict = Predictor(net, memory)
     rows: list[tuple[ImageScore, NDArray[np.int64]]] = []
     for sample in samples:
-        rows.append(_one(predict, sample, classes, keep))
+        if goes_by_pieces(sample.image):
+            rows.append(_large(net, sample, classes, memory, folder))
+        else:
+            rows.append(_one(predict, sample, classes, keep))
         if progress:
             progress(len(rows), len(samples))
     matrix = np.sum([counts for _, counts in rows], axis=0)
@@ -121,10 +141,39 @@ def _one(
     mask = read_mask(sample.mask, classes)
     confusion = Confusion(classes.num_classes, ignore=classes.ignore)
     confusion.update(torch.from_numpy(labels), torch.from_numpy(mask))
-    counts = confusion.matrix()
-    scores = score(counts)
     if keep:
         keep(sample, labels)
+    return _scored(sample, confusion.matrix())
+
+
+def _large(
+    net: nn.Module,
+    sample: Sample,
+    classes: ClassTable,
+    memory: int | str | None,
+    folder: Path | None,
+) -> tuple[ImageScore, NDArray[np.int64]]:
+    """Predict from disk to disk, and compare label image and mask piece by piece."""
+    if sample.mask is None:
+        raise BadDataError(f"`{sample.image}` must have a mask to be scored, got none")
+    mask = open_mask(sample.mask, classes)
+    confusion = Confusion(classes.num_classes, ignore=classes.ignore)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = (folder or Path(temporary)) / f"{sample.name}.zarr"
+        wanted = Wanted(labels=path, classes=classes)
+        budget = parse_memory("50%" if memory is None else memory)
+        key = key_of(identity(net), sample.image, wanted)
+        image = open_image(sample.image)
+        predict_to_disk(net, image, wanted, memory=budget, key=key, overwrite=True)
+        labels = open_mask(path, classes)
+        for box in pieces(mask):
+            found, truth = labels[box.slices], mask[box.slices]
+            confusion.update(torch.from_numpy(found), torch.from_numpy(truth.copy()))
+    return _scored(sample, confusion.matrix())
+
+
+def _scored(sample: Sample, counts: NDArray[np.int64]) -> tuple[ImageScore, NDArray[np.int64]]:
+    scores = score(counts)
     return (
         ImageScore(name=sample.name, mean_iu=scores.mean_iu, pixel_accuracy=scores.pixel_accuracy),
         counts,

@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from math import ceil, prod
+from math import ceil
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -88,8 +88,9 @@ def fit(
 
 def validation_interval(data: ImageData, regime: Regime) -> int:
     """Return the number of steps between validations that keeps them to a tenth of the time."""
-    held_out_px = sum(prod(data.survey.shapes[sample.name]) for sample in data.validation)
-    return max(1, ceil(held_out_px * FORWARD_SHARE / VALIDATION_SHARE / data.step_px(regime)))
+    return max(
+        1, ceil(data.validation_px * FORWARD_SHARE / VALIDATION_SHARE / data.step_px(regime))
+    )
 
 
 @contextmanager

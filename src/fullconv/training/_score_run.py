@@ -10,7 +10,15 @@ import numpy as np
 from rich.console import Console
 
 from fullconv.errors import BadConfigError, BadDataError
-from fullconv.images import ClassTable, Dataset, Sample, Survey, open_dataset, survey
+from fullconv.images import (
+    ClassTable,
+    Dataset,
+    Sample,
+    Survey,
+    goes_by_pieces,
+    open_dataset,
+    survey,
+)
 from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import Run
 from fullconv.training._counting import counting
@@ -112,7 +120,8 @@ def held_bytes(samples: Sequence[Sample], facts: Survey) -> int:
     """Return what the largest image takes besides the windows: itself, labels and mask."""
     itemsize = np.dtype(facts.dtype).itemsize
     per_px = facts.channels * itemsize + SCORING_BYTES_PER_PX
-    return per_px * max(prod(facts.shapes[sample.name]) for sample in samples)
+    small = [s for s in samples if not goes_by_pieces(s.image)]
+    return per_px * max((prod(facts.shapes[sample.name]) for sample in small), default=0)
 
 
 def _num_trained_on(run: Run, samples: Sequence[Sample], facts: Survey) -> int:

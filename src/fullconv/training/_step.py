@@ -7,12 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.execution import StepLoss, Streamed, add_up, gradients, handed
-from fullconv.sampling import Hard, Sampler, generator
+from fullconv.execution import (
+    StepLoss,
+    Streamed,
+    add_up,
+    choose,
+    gradients,
+    handed,
+    like_weights,
+)
+from fullconv.sampling import Hard, Sampler, generator, is_large
 from fullconv.training._losses import Criterion, UnitCriterion
 
-# Images of one size (N, C, H, W) with their targets (N, H, W).
-Group = tuple[Tensor, Tensor]
+# Images of one size (N, C, H, W) with their targets (N, H, W); lists, where they are read in parts.
+Group = tuple[Any, Any]
 
 
 def step_loss(net: nn.Module, criterion: Criterion, groups: Sequence[Group]) -> Tensor:
@@ -83,10 +91,16 @@ class Step:
             groups: The images of the step, stacked by size.
             place: Epoch, step and so on: what the random numbers of the sampler belong to.
         """
-        if self._units is None or (self.sampler is None and self.memory is None):
+        large = not all(isinstance(stack, Tensor) for stack, _ in groups)
+        if large and self._units is None:
+            raise BadConfigError(
+                f"`criterion` must be a sum over units for images that are read in parts, got "
+                f"{self.criterion!r}; cut sub-images out of them with `--sampling crop:4x256`"
+            )
+        if self._units is None or (self.sampler is None and self.memory is None and not large):
             return step_loss(self._streamed, self.criterion, groups)
         images = [image for stack, _ in groups for image in stack]
-        targets = [target.long() for _, stack in groups for target in stack]
+        targets = [t.long() if isinstance(t, Tensor) else t for _, stack in groups for t in stack]
         units = self._chosen(images, targets, place)
         return self._units(images, targets, units) / self._weight(targets, units)
 
@@ -94,23 +108,29 @@ class Step:
         """Return the logits of a stack of images, within the memory."""
         return logits_of(self._streamed, images, targets)
 
-    def _chosen(
-        self, images: Sequence[Tensor], targets: Sequence[Tensor], place: tuple[int, ...]
-    ) -> Any:
+    def _chosen(self, images: Sequence[Any], targets: Sequence[Any], place: tuple[int, ...]) -> Any:
         if self.sampler is None:
             return None
         if isinstance(self.sampler, Hard):
+            if any(map(is_large, targets)):
+                raise BadConfigError(
+                    "`sampling` = hard needs the loss of every unit in memory, got images that are read "
+                    "in parts; take balanced or patchwise"
+                )
             assert self._units is not None
             return self.sampler.hardest(targets, self._units.losses(images, targets))
         return self.sampler(targets, generator(self.seed, *place))
 
-    def _weight(self, targets: Sequence[Tensor], units: Any) -> Tensor:
+    def _weight(self, targets: Sequence[Any], units: Any) -> Tensor:
         """Return what the chosen units add to the divisor of the step."""
         criterion = self.criterion
         assert isinstance(criterion, UnitCriterion)
-        total = torch.zeros((), device=targets[0].device)
+        total = torch.zeros((), device=like_weights(self.net).device)
         every: Sequence[Any] = units or [None] * len(targets)
         for target, chosen in zip(targets, every, strict=True):
+            if not isinstance(target, Tensor):
+                total += self._weight_of_parts(target, chosen, total)
+                continue
             weights = criterion.weights_of(target)
             if isinstance(chosen, Tensor):
                 total += (weights * chosen).sum()
@@ -119,6 +139,17 @@ class Step:
             else:
                 total += sum((weights[box.slices].sum() for box in chosen), total * 0)
         return torch.where(total > 0, total, 1)
+
+    def _weight_of_parts(self, target: Any, chosen: Any, like: Tensor) -> Tensor:
+        """Return what the chosen units of a map add that is read in parts."""
+        assert isinstance(self.criterion, UnitCriterion)
+        units = choose(target, chosen, self.criterion.ignore)
+        total = torch.zeros_like(like)
+        for box in units.pieces():
+            found = units.terms(box)
+            weights = self.criterion.weights_of(found.targets.to(like.device))
+            total += (weights if found.counts is None else weights * found.counts.to(weights)).sum()
+        return total
 
 
 class _Each(nn.Module):

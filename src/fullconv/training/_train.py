@@ -33,6 +33,7 @@ from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
+from fullconv.training._large import SHARED_BYTES
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading
@@ -89,6 +90,8 @@ def train(
             data.follow(chosen)
         else:
             _follow_what_pays(run, config, module, data, memory, console)
+        with counting(console, "counting classes") as progress:
+            data.count_classes(progress)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
@@ -227,6 +230,8 @@ def _left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) ->
     """
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     largest = max(prod(shape) for shape in data.survey.shapes.values())
+    if data.large:
+        return left_for_windows(limit, net, held_bytes=2 * SHARED_BYTES + 3 * weights)
     held = data.cached_bytes + (1 + images) * largest * (4 * data.survey.channels + 8) + 3 * weights
     return left_for_windows(limit, net, held_bytes=held)
 
@@ -311,6 +316,7 @@ def _evaluate(
             memory=None if limit is None else left_for_windows(limit, net, held_bytes=held),
             progress=progress,
             keep=keep,
+            folder=run.predictions,
         )
     write_json(run.evaluation_json, result.to_json(split))
     write_text(run.evaluation_csv, result.to_csv())
