@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
 from fullconv.networks._alignment import Enlarging
+from fullconv.networks._encoder import Encoder
 from fullconv.networks._trunk import Trunk
 from fullconv.surgery import Crop, Skip, bilinear_kernel, fill_bilinear
 
@@ -40,7 +41,7 @@ class FCN(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: Trunk | Encoder,
         steps: Sequence[Enlarging],
         *,
         classes: int,
@@ -109,7 +110,8 @@ def enlarging_names(finer: Sequence[str], factor: int) -> tuple[str, ...]:
     """
     if not finer:
         return ("upscore",)
-    return ("upscore2", *(f"upscore_{tap}" for tap in finer[:-1]), f"upscore{factor}")
+    last = f"upscore{factor}" if factor != 2 else "upscore"
+    return ("upscore2", *(f"upscore_{tap}" for tap in finer[:-1]), last)
 
 
 def _enlarging(classes: int, step: Enlarging, *, learned: bool) -> nn.Module:

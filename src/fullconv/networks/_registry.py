@@ -20,6 +20,7 @@ from fullconv.networks._family import (
     fcn_googlenet,
 )
 from fullconv.networks._fcn8s import FCN8s
+from fullconv.networks._of_library import of_library, unet_lite0
 from fullconv.networks._unet import UNet
 
 _TABLE: dict[str, Callable[..., nn.Module]] = {
@@ -31,6 +32,7 @@ _TABLE: dict[str, Callable[..., nn.Module]] = {
     "fcn8s-atonce-vgg16": fcn8s_atonce_vgg16,
     "fcn-alexnet": fcn_alexnet,
     "fcn-googlenet": fcn_googlenet,
+    "unet:efficientnet-lite0": unet_lite0,
 }
 
 NAMES = tuple(_TABLE)
@@ -40,8 +42,11 @@ def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Modu
     """Build a network by name, with fresh weights.
 
     Args:
-        name: A name of the registry, or ``package.module:factory``, which is called with the
-            keywords `classes`, `channels` and the options, as far as it takes them.
+        name: A name of the registry; or ``timm:NAME`` and ``torchvision:NAME``, encoders of these
+            projects under FCN-8s, or under another head, as in ``fcn32s-timm:resnet34`` and
+            ``unet-timm:resnet34``; or ``smp:NAME``, a network of segmentation_models_pytorch; or
+            ``package.module:factory``, which is called with the keywords `classes`, `channels` and
+            the options, as far as it takes them.
         classes: Channels of the map, at least 1.
         channels: Channels of the image, at least 1.
         **options: What the network takes besides, such as ``width=32``.
@@ -62,7 +67,7 @@ def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Modu
         raise BadConfigError(
             f"`classes` and `channels` must be at least 1, got {classes} and {channels}"
         )
-    factory = _TABLE[name] if name in _TABLE else _imported(name)
+    factory = _TABLE.get(name) or of_library(name) or _imported(name)
     net = _call(name, factory, {"classes": classes, "channels": channels}, options)
     if not isinstance(net, nn.Module):
         raise BadConfigError(f"`{name}` must return a torch.nn.Module, got {type(net).__name__}")
@@ -82,7 +87,7 @@ def check_builds_networks(name: str) -> None:
     Raises:
         BadConfigError: If it is something else, which is not called.
     """
-    if name in _TABLE:
+    if name in _TABLE or of_library(name):
         return
     factory = _imported(name)
     if isinstance(factory, type) and issubclass(factory, nn.Module):
@@ -111,8 +116,8 @@ def _imported(name: str) -> Callable[..., Any]:
     if not (module_name and colon and attribute):
         near = get_close_matches(name, NAMES, n=1) or NAMES
         raise BadConfigError(
-            f"`net` must be one of {', '.join(NAMES)} or package.module:factory, got {name!r}; "
-            f"nearest is {near[0]!r}"
+            f"`net` must be one of {', '.join(NAMES)}, timm:NAME, torchvision:NAME, smp:NAME or "
+            f"package.module:factory, got {name!r}; nearest is {near[0]!r}"
         )
     try:
         factory = getattr(importlib.import_module(module_name), attribute)

@@ -26,7 +26,7 @@ SPARE_PERIODS = 8
 # These return what they take in another form of the same shape; on empty tensors they are slow.
 SAME_SHAPE = frozenset({
     F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, F.local_response_norm, F.dropout,
-    F.relu, F.leaky_relu, F.gelu, F.silu, F.hardswish, F.elu,
+    F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.hardswish, F.elu,
 })  # fmt: skip
 
 

