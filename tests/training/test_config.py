@@ -76,3 +76,18 @@ def test_only_budget_and_paths_may_change_when_a_run_goes_on() -> None:
     assert replace(config, minutes=9.0).resuming(config).minutes == 9
     with pytest.raises(BadConfigError, match="`seed` must stay 0 for a run that goes on, got 3"):
         replace(config, seed=3).resuming(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        ({}, 4e-3),
+        ({"lr": 0.01}, 0.01),
+        ({"optimizer": "sgd"}, 1e-4),
+        ({"optimizer": "sgd", "loss": "cross-entropy-sum"}, 1e-10),
+    ],
+)
+def test_the_rate_that_is_used_is_what_is_written(settings: dict[str, Any], lr: float) -> None:
+    config = TrainConfig(data=Path("data"), out=Path("run"), **settings)
+    assert config.to_dict()["lr"] == lr
+    assert config.resuming(TrainConfig.from_dict(config.to_dict())) is config

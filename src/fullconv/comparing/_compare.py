@@ -86,7 +86,7 @@ def _earlier(config: TrainConfig, console: Console) -> Run | None:
     earlier = TrainConfig.from_dict(run.config())
     # Neither where the data lies now nor how many processes read it changes a run.
     alike = replace(earlier, out=config.out, data=config.data, workers=config.workers)
-    if alike != config or earlier.data.resolve() != config.data.resolve():
+    if alike.to_dict() != config.to_dict() or earlier.data.resolve() != config.data.resolve():
         raise BadRunError(
             f"`out` must hold runs with these settings alone, got {config.out}, which had others; "
             "remove that folder, or choose another `out`"

@@ -34,7 +34,7 @@ _SAMPLING = re.compile(
 )
 
 # What may change when a run goes on: the data's path and the budget, and what leaves no trace.
-_FREE = ("data", "out", "epochs", "minutes", "workers", "memory")
+_FREE = frozenset({"data", "out", "epochs", "minutes", "workers", "memory"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +146,12 @@ class TrainConfig:
             raise BadConfigError(f"`options` must be a table of keys, got {self.options!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for YAML."""
+        """Return the settings as plain values, for YAML; the rate is the one that is used."""
         values = asdict(self)
+        summed = self.loss == "cross-entropy-sum"
         return {
             **values,
+            "lr": self.lr or default_lr(self.optimizer, summed=summed),
             "data": str(self.data),
             "out": str(self.out),
             "weights": str(self.weights) if self.weights else None,
@@ -180,14 +182,26 @@ class TrainConfig:
         Raises:
             BadConfigError: If they differ in more than what may change behind a step.
         """
-        for f in fields(self):
-            old, new = getattr(earlier, f.name), getattr(self, f.name)
-            if old != new and f.name not in _FREE:
+        before, now = earlier.to_dict(), self.to_dict()
+        for name in before.keys() - _FREE:
+            old, new = before[name], now[name]
+            if old != new:
                 raise BadConfigError(
-                    f"`{f.name}` must stay {old!r} for a run that goes on, got {new!r}; only "
-                    f"{', '.join(_FREE)} may change. Start a new run for the rest"
+                    f"`{name}` must stay {old!r} for a run that goes on, got {new!r}; only "
+                    f"{', '.join(sorted(_FREE))} may change. Start a new run for the rest"
                 )
         return self
+
+
+def default_lr(name: OptimizerName, *, summed: bool) -> float:
+    """Return the largest rate to use when none is given.
+
+    AdamW's is for networks with a norm that start from scratch; pretrained ones want a tenth of it.
+    The paper's 1e-10 belongs to a loss summed over about 1e6 units; 1e-4 is its like for the mean.
+    """
+    if name == "adamw":
+        return 4e-3
+    return 1e-10 if summed else 1e-4
 
 
 def _above_zero(key: str, value: Any) -> float:

@@ -12,9 +12,9 @@ from torchmetrics import SumMetric
 
 from fullconv.sampling import Sampler
 from fullconv.scoring import Confusion, score
-from fullconv.training._config import OptimizerName
+from fullconv.training._config import OptimizerName, default_lr
 from fullconv.training._losses import Criterion, CrossEntropy
-from fullconv.training._schedule import SCHEDULES, default_lr, optimizer
+from fullconv.training._schedule import SCHEDULES, optimizer
 from fullconv.training._step import Group, Step
 
 

@@ -43,17 +43,6 @@ def optimizer(name: OptimizerName, net: nn.Module, lr: float) -> Optimizer:
     return AdamW(_groups((weights, lr, 1e-2), (biases, lr, 0.0)), lr=lr)
 
 
-def default_lr(name: OptimizerName, *, summed: bool) -> float:
-    """Return the largest rate to use when none is given.
-
-    AdamW's is for networks with a norm that start from scratch; pretrained ones want a tenth of it.
-    The paper's 1e-10 belongs to a loss summed over about 1e6 units; 1e-4 is its like for the mean.
-    """
-    if name == "adamw":
-        return 4e-3
-    return 1e-10 if summed else 1e-4
-
-
 def _groups(*rows: tuple[list[Any], float, float]) -> Iterable[dict[str, Any]]:
     return [
         {"params": params, "lr": lr, "weight_decay": decay} for params, lr, decay in rows if params
