@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from fullconv.errors import BadRunError
+from fullconv.errors import BadConfigError
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, train
 
@@ -47,7 +47,27 @@ def test_weights_of_another_network_are_refused_by_layer(
     scenes: Path, first: Run, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        BadRunError,
-        match=r"must hold the weights of this network.* is \(4, 3, 5, 5\), not \(6, 3, 5, 5\)",
+        BadConfigError,
+        match=r"must hold the layers of this network.* is \(4, 3, 5, 5\), not \(6, 3, 5, 5\)",
     ):
         trained(scenes, tmp_path / "run", weights=first.best, options={"width": 6, "depth": 1})
+
+
+def test_a_stage_of_an_fcn_starts_from_the_one_before(scenes: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    options = {"thin": 64}
+    given = {"epochs": 1, "batch": 8, "workers": 0, "options": options, "sampling": "whole"}
+    run = trained(scenes, tmp_path / "32s", net="fcn32s-vgg16", **given)
+    config = TrainConfig(
+        data=scenes, out=tmp_path / "16s", net="fcn16s-vgg16", weights=run.path, lr=1e-12, **given
+    )
+    second = train(config, console=Console(file=said, width=400))
+    assert "fresh: net.score_pool4.weight, net.score_pool4.bias" in said.getvalue()
+    before, after = load_file(run.best), load_file(second.best)
+    assert before.keys() == after.keys() - {"net.score_pool4.weight", "net.score_pool4.bias"}
+    assert all((after[n] - v).abs().max() < 1e-6 for n, v in before.items())
+
+
+def test_pretrained_weights_are_those_of_one_network(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfigError, match="`weights` = pretrained must go with unet:efficient"):
+        trained(scenes, tmp_path / "run", weights="pretrained")

@@ -6,7 +6,18 @@ Pooling rounds up and upsampling is cropped at the bottom and right, so no image
 padded by hand.
 """
 
+from fullconv.networks._efficientnet_lite import EfficientNetLite0, lite0_weights
 from fullconv.networks._normalized import Normalized
 from fullconv.networks._registry import NAMES, build, check_builds_networks
+from fullconv.networks._start import Start, start_from
 
-__all__ = ["NAMES", "Normalized", "build", "check_builds_networks"]
+__all__ = [
+    "NAMES",
+    "EfficientNetLite0",
+    "Normalized",
+    "Start",
+    "build",
+    "check_builds_networks",
+    "lite0_weights",
+    "start_from",
+]

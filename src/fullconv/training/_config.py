@@ -49,8 +49,9 @@ class TrainConfig:
         net: Name of a network, or ``package.module:factory``.
         options: Options of the network, such as ``{"width": 32}``; each is a flag of its own on
             the command line, such as ``--options.width 32``.
-        weights: Weights to start from: a file of the same network and classes, such as
-            ``best.safetensors`` of another run. If not given, the network's own fresh ones.
+        weights: Weights to start from: the folder of a run with the same network, or with the FCN
+            that has fewer skips; a file of torchvision, timm or Caffe (``.npz``, ``.safetensors``,
+            ``.pth``); or ``pretrained`` for those of a package. If not given, the network's own fresh ones.
         epochs: How often every training image is seen. Give this or `minutes`.
         minutes: Time budget of the training itself, validation included. 5 if neither is given.
         lr: Largest learning rate; if not given, the one that goes with the optimiser.

@@ -15,13 +15,13 @@ from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
+from fullconv.networks import Normalized, lite0_weights, start_from
 from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import (
     Recipe,
     Run,
     check_match,
     drop_rows_after,
-    load_weights,
     read_checkpoint,
     write_json,
     write_text,
@@ -40,6 +40,9 @@ from fullconv.training._noise import Reading
 from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
+
+# What `weights` says for those that a package carries.
+PRETRAINED = Path("pretrained")
 
 
 def train(
@@ -84,7 +87,7 @@ def train(
     if resume:
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
-        load_weights(config.weights, module.net)
+        _start(config.weights, config.net, module.net, console)
     with _no_empty_folder(run):
         if chosen:
             data.follow(chosen)
@@ -159,6 +162,29 @@ def _no_empty_folder(run: Run) -> Generator[None]:
         with suppress(OSError):  # it is not empty
             run.path.rmdir()
         raise
+
+
+def _start(weights: Path, name: str, net: nn.Module, console: Console) -> None:
+    """Give the network the weights of a file, of a run, or of a package, and say what became of them."""
+    path = weights
+    if weights == PRETRAINED:
+        if name != "unet:efficientnet-lite0":
+            raise BadConfigError(
+                f"`weights` = pretrained must go with unet:efficientnet-lite0, got {name}; give a file"
+            )
+        path = lite0_weights()
+    elif (weights / "network.json").is_file():
+        run = Run.open(weights)
+        path = run.best if run.best.exists() else run.last
+    assert isinstance(net, Normalized)
+    start = start_from(net, path)
+    fresh = (
+        f"; fresh: {', '.join(start.fresh)}" if start.source != "classifier" and start.fresh else ""
+    )
+    unused = f"; not used: {', '.join(start.unused)}" if start.unused else ""
+    console.print(
+        f"weights of {len(start.taken)} tensors from {path} ({start.source}){fresh}{unused}"
+    )
 
 
 def _recipe(config: TrainConfig, facts: Survey) -> Recipe:

