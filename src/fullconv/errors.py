@@ -6,6 +6,11 @@ A message has three parts: the argument and the rule; what was got; the nearest 
 from __future__ import annotations
 
 
+def named(module: str, module_class: str) -> str:
+    """Return a module of a network in words: by its path, which is empty for the network itself."""
+    return f"`{module}` ({module_class})" if module else f"`net` itself ({module_class})"
+
+
 class FullconvError(ValueError):
     """Base of all errors that a user can mend."""
 
@@ -30,9 +35,8 @@ class NotLocalError(FullconvError):
         cls, *, module: str, module_class: str, operator: str, why: str, remedies: tuple[str, ...]
     ) -> NotLocalError:
         """Return the error for one module, with its message."""
-        where = f"`{module}` ({module_class})" if module else f"`net` itself ({module_class})"
         error = cls(
-            f"{where} is not local: {why} (operator {operator}). "
+            f"{named(module, module_class)} is not local: {why} (operator {operator}). "
             f"What can be done: {'; '.join(remedies)}"
         )
         error.module, error.operator = module, operator

@@ -180,10 +180,30 @@ def test_a_classifier_is_told_to_become_fully_convolutional() -> None:
         fc.trace(fixed, 2)
 
 
-def test_a_network_that_takes_no_image_says_what_the_network_said() -> None:
-    net = nn.Sequential(nn.Conv2d(5, 2, 3))
-    with pytest.raises(fc.FullconvError, match=r"got an error for each of those tried.*channels"):
+def test_a_network_that_takes_no_image_says_what_the_network_said_and_where() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.Conv2d(5, 2, 3))
+    why = r"for each of those tried.* with 2 channels\. At .* it is in `1` \(Conv2d\): .*got 2 channels instead\. Give"
+    with pytest.raises(fc.FullconvError, match=why):
         fc.trace(net, 2)
+    # Too small for the kernel at first; what counts is what it says of large ones.
+    fixed = nn.Sequential(
+        nn.Conv1d(2, 2, 150), nn.Flatten(), nn.Linear(851, 5), nn.Unflatten(1, (1, 5))
+    )
+    with pytest.raises(fc.FullconvError, match=r"it is in `2` \(Linear\): "):
+        fc.trace(fixed, 2)
+
+
+def test_a_size_is_found_also_where_tensors_without_numbers_do_not_do() -> None:
+    """Most sizes are refused; the others need a tensor made in `forward`, which meta tensors lack."""
+
+    def run(x: Tensor, conv: nn.Module) -> Tensor:
+        if x.shape[2] % 224 or x.shape[3] % 224:
+            raise ValueError(f"224 does not divide {x.shape[2:]}")
+        return conv(x) + torch.ones(2, 1, 1)
+
+    geometry = fc.trace(Do(run, nn.Conv2d(2, 2, 60, stride=56, padding=2)), 2)
+    assert (geometry.field, geometry.stride, geometry.period) == ((60,) * 2, (56,) * 2, (224,) * 2)
+    assert geometry.nearest_shapes((300, 300)) == ((224, 224), (448, 448))
 
 
 def test_the_module_that_takes_one_size_is_named() -> None:

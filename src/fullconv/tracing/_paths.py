@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils._pytree import tree_flatten
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.tracing._program import Call, Program
 from fullconv.tracing._rules import WHOLE
-from fullconv.tracing._sizes import short
+from fullconv.tracing._sizes import px, short
 from fullconv.tracing._subject import Subject
 from fullconv.tracing._sweep import UNIFORM
 
@@ -84,7 +83,7 @@ def recorded(
             module=module,
             module_class=module_class,
             operator=NO_OPERATOR,
-            why=f"it takes an image of {_px(start)}, and none of {_px(shape)}: {short(error)}",
+            why=f"it takes an image of {px(start)}, and none of {px(shape)}: {short(error)}",
             remedies=(
                 "build the network for images of any size, where it has an option for that",
                 "use images of that size only",
@@ -117,7 +116,3 @@ def check_settings(program: Program, longer: Program, where: str) -> None:
             "let it be a constant",
             WHOLE,
         )
-
-
-def _px(shape: Sequence[int]) -> str:
-    return f"{' x '.join(map(str, shape))} px"

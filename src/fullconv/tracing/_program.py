@@ -22,7 +22,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from fullconv.errors import FullconvError, NotLocalError
+from fullconv.errors import FullconvError, NotLocalError, named
 
 BRANCHES = (
     "what it computes depends on the values of the image (data-dependent)",
@@ -76,11 +76,7 @@ class Call:
     @property
     def where(self) -> str:
         """The place in the network in words."""
-        return (
-            f"`{self.module}` ({self.module_class})"
-            if self.module
-            else f"the network itself ({self.module_class})"
-        )
+        return named(self.module, self.module_class)
 
     @property
     def inputs(self) -> list[Value]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 from torch.overrides import TorchFunctionMode
 
-from fullconv.errors import FullconvError
+from fullconv.errors import FullconvError, named
 from fullconv.tracing._program import Program, the_map
 from fullconv.tracing._subject import Subject
 
@@ -85,6 +90,11 @@ class Sizes:
         known = self._known[shape]
         return None if isinstance(known, Exception) else known
 
+    @property
+    def refusals(self) -> dict[tuple[int, ...], Exception]:
+        """The shapes tried that the network does not take, and what it said."""
+        return {s: known for s, known in self._known.items() if isinstance(known, Exception)}
+
     def use_fake_tensors(self) -> None:
         """Run on fake tensors from now on."""
         self.subject.on_meta = False
@@ -100,8 +110,12 @@ class Sizes:
         except Exception as error:  # noqa: BLE001 - any refusal of a shape, in whatever words the network has
             return error
         if len(found) != len(shape):
-            return ValueError(f"it returns a tensor of shape {tuple(the_map(output).shape)}")
+            return _NoMap(f"it returns a tensor of shape {tuple(the_map(output).shape)}")
         return found if all(found) else ValueError(f"the map would have shape {found}")
+
+
+class _NoMap(ValueError):
+    """A network takes an image, and returns something else than a map."""
 
 
 def find_start(sizes: Sizes, ndim: int) -> tuple[int, ...]:
@@ -109,24 +123,58 @@ def find_start(sizes: Sizes, ndim: int) -> tuple[int, ...]:
 
     Raises:
         NotLocalError: If it takes none because it branches on values.
-        FullconvError: If it takes none of those tried; with what it said.
+        FullconvError: If it takes none of those tried; with what it said, and in which module.
     """
-    for _ in range(2):
-        for size in FIRST_TRIES:
-            if sizes.map_shape((size,) * ndim) is not None:
-                return (size,) * ndim
+    shapes = [(size,) * ndim for size in FIRST_TRIES]
+    taken = _first_taken(sizes, shapes)
+    if taken is None and sizes.subject.on_meta:
+        said = sizes.refusals
         sizes.use_fake_tensors()
-    reason = "the map would be empty"
+        taken = _first_taken(sizes, _other_words(sizes, said))
+    if taken is None:
+        raise _none_taken(sizes)
+    return taken
+
+
+def _first_taken(sizes: Sizes, shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...] | None:
+    return next((shape for shape in shapes if sizes.map_shape(shape) is not None), None)
+
+
+def _other_words(sizes: Sizes, said: dict[tuple[int, ...], Exception]) -> Iterator[tuple[int, ...]]:
+    """Yield the shapes on which fake tensors may do better than meta tensors did.
+
+    Not those that are refused in the same words, whatever the numbers in them: one of each will do.
+    """
+    alike: set[str] = set()
+    for shape, error in said.items():
+        if _words(error) not in alike:
+            yield shape
+            if _words(sizes.refusals[shape]) == _words(error):
+                alike.add(_words(error))
+
+
+def _words(error: Exception) -> str:
+    return re.sub(r"\d+", "", str(error))
+
+
+def _none_taken(sizes: Sizes) -> FullconvError:
+    """Return the error of a network that takes none of the images tried."""
+    tried = sizes.refusals
+    telling = (_NoMap, DataDependentOutputException, DynamicOutputShapeException)
+    shape = next((s for s, error in tried.items() if isinstance(error, telling)), list(tried)[-1])
+    place, reason = "", str(tried[shape])
     try:
-        check_map(sizes.subject.record(FIRST_TRIES[:1] * ndim), ndim)
-    except FullconvError:
-        raise
+        check_map(sizes.subject.record(shape), len(shape))
+    except FullconvError as error:
+        return error
     except Exception as error:  # noqa: BLE001 - any refusal of a shape
-        reason = short(error)
-    raise FullconvError(
+        module, kind = sizes.subject.raised_by(error)
+        place, reason = f" in {named(module, kind)}", short(error)
+    return FullconvError(
         "`net` must take images of more than one size, got an error for each of those tried, from "
-        f"{min(FIRST_TRIES)} to {max(FIRST_TRIES)} px: {reason}. Give a shape that it takes as "
-        "`shape`; a classifier with Linear layers must be made fully convolutional first"
+        f"{min(FIRST_TRIES)} to {max(FIRST_TRIES)} px with {sizes.subject.channels} channels. At "
+        f"{px(shape)} it is{place}: {reason}. Give a shape that it takes as `shape`, the channels of its "
+        "images as `channels`; a classifier with Linear layers must be made fully convolutional first"
     )
 
 
@@ -202,7 +250,12 @@ def _smallest(
     return high
 
 
+def px(shape: Sequence[int]) -> str:
+    """Return a shape in px as people write it."""
+    return f"{' x '.join(map(str, shape))} px"
+
+
 def short(error: Exception) -> str:
     """Return the first line of an error's message, or its type where it has none."""
-    text = str(error).strip().split("\n")[0] or type(error).__name__
+    text = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]} …"
