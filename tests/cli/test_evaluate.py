@@ -106,3 +106,35 @@ def test_other_channels_are_refused(
     found = fullconv("evaluate", trained, tmp_path)
     assert found.status == 1
     assert "`data` must have images of 3 channels" in found.err
+
+
+def test_the_upper_bound_of_the_masks_needs_no_run(
+    data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    found = fullconv(
+        "evaluate", data, "--json", tmp_path / "bounds.json", "--upper-bound", 1, 2, 64
+    )
+    assert found.status == 0
+    rows = json.loads((tmp_path / "bounds.json").read_text())["upper_bounds"]
+    assert [row["factor"] for row in rows] == [1, 2, 64]
+    assert rows[0]["mean_iu"] == rows[0]["pixel_accuracy"] == 1
+    assert 1 > rows[1]["mean_iu"] > rows[2]["mean_iu"]
+    assert set(rows[0]["iu"]) == {"ground", "square"}
+
+
+def test_without_data_or_a_split_that_is_there_it_says_so(
+    trained: Path, data: Path, fullconv: Any
+) -> None:
+    found = fullconv("evaluate", trained)
+    assert (found.status, "say `fullconv evaluate RUN DATA`" in found.err) == (1, True)
+    found = fullconv("evaluate", data, "--upper-bound", 2, "--split", "val")
+    assert (found.status, "`split` must be one that the data have" in found.err) == (1, True)
+
+
+def test_absent_classes_are_counted_by_the_rule_that_is_named(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    for rule in ("reference", "paper"):
+        found = fullconv("evaluate", trained, data, "--absent", rule, "--json", tmp_path / rule)
+        assert found.status == 0
+    assert fullconv("evaluate", trained, data, "--absent", "mine").status != 0

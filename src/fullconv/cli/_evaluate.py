@@ -4,21 +4,26 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.table import Table
 
-from fullconv.cli._show import output, progress_console, show_scores
+from fullconv.cli._show import METRICS, output, progress_console, show_scores
+from fullconv.errors import BadConfigError
 
 Split = Literal["train", "val", "test"]
+Absent = Literal["reference", "paper"]
 
 
 def evaluate(
     run: Path,
-    data: Path,
+    data: Annotated[Path | None, Parameter(show_default=False)] = None,
     /,
     *,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     csv_file: Annotated[Path | None, Parameter(name="--csv")] = None,
     split: Split | None = None,
     memory: str | None = None,
+    absent: Absent = "reference",
+    upper_bound: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None,
 ) -> None:
     """Score a run on images with masks, over one confusion matrix: four metrics, and IU by class.
 
@@ -26,18 +31,30 @@ def evaluate(
     or `val`, or all images where the data make no split.
 
     Args:
-        run: Folder of a training run.
+        run: Folder of a training run; with `--upper-bound`, the data.
         data: Data as for `train`, with the classes of the run.
         json_file: Write everything to this JSON file.
         csv_file: Write a row per class to this CSV file.
         split: Use this split.
         memory: What the whole process may take, such as `2GiB`, `500MB` or `80%`.
+        absent: A class that is nowhere true is left out, unless it is predicted somewhere
+            (`reference`, as the authors of FCN count), or always (`paper`, as they print).
+        upper_bound: Use no network: `fullconv evaluate DATA --upper-bound 4 8 16 32` says what the true
+            masks would score after a way through maps that many times coarser.
     """
+    if upper_bound:
+        _upper_bound(data or run, upper_bound, split, absent, json_file)
+        return
+    if data is None:
+        raise BadConfigError(
+            "`data` must be given behind the run, got none; say `fullconv evaluate RUN DATA`, or "
+            "`fullconv evaluate DATA --upper-bound 8 16 32` without a run"
+        )
     from fullconv.runs import Run, write_json, write_text
     from fullconv.training import score_run
 
     found = score_run(Run.open(run), data, split=split, memory=memory, console=progress_console())
-    values = found.evaluation.to_json(found.split)
+    values = found.evaluation.to_json(found.split, absent=absent)
     if json_file:
         write_json(json_file, values)
     if csv_file:
@@ -48,3 +65,23 @@ def evaluate(
             f"note: the network was trained on {found.num_trained_on} of these "
             f"{len(values['images'])} images, so this is not how it does on new ones"
         )
+
+
+def _upper_bound(
+    data: Path, factors: tuple[int, ...], split: Split | None, absent: Absent, file: Path | None
+) -> None:
+    """Show what the masks of some data lose in coarser maps."""
+    from fullconv.runs import write_json
+    from fullconv.training import upper_bounds
+
+    bounds = upper_bounds(data, factors, split=split, absent=absent, console=progress_console())
+    values = [bound.to_json() for bound in bounds]
+    table = Table("factor", *METRICS.values(), title="the true masks, through coarser maps")
+    for row in values:
+        table.add_row(str(row["factor"]), *(f"{row[key]:.3f}" for key in METRICS))
+    classes = Table("IU", *(str(row["factor"]) for row in values))
+    for name in bounds[0].classes:
+        classes.add_row(name, *(f"{row['iu'][name]:.3f}" for row in values))
+    output().print(table, classes)
+    if file:
+        write_json(file, {"upper_bounds": values})

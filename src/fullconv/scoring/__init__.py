@@ -2,5 +2,6 @@
 
 from fullconv.scoring._confusion import Confusion
 from fullconv.scoring._scores import AbsentRule, Scores, majority_baseline, score
+from fullconv.scoring._upper_bound import coarsened
 
-__all__ = ["AbsentRule", "Confusion", "Scores", "majority_baseline", "score"]
+__all__ = ["AbsentRule", "Confusion", "Scores", "coarsened", "majority_baseline", "score"]

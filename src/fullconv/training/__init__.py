@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fullconv.training._train import fitting_regimes as fitting_regimes
     from fullconv.training._train import read_regimes as read_regimes
     from fullconv.training._train import train as train
+    from fullconv.training._upper_bound import UpperBound as UpperBound
+    from fullconv.training._upper_bound import upper_bounds as upper_bounds
 
 __all__ = [
     "Criterion",
@@ -35,6 +37,7 @@ __all__ = [
     "RunScore",
     "Segmentation",
     "TrainConfig",
+    "UpperBound",
     "counting",
     "criterion",
     "evaluate",
@@ -45,6 +48,7 @@ __all__ = [
     "resolve",
     "score_run",
     "train",
+    "upper_bounds",
 ]
 
 _HOME = {
@@ -62,7 +66,9 @@ _HOME = {
     "read_regimes": "_train",
     "resolve": "_resolve",
     "score_run": "_score_run",
+    "UpperBound": "_upper_bound",
     "train": "_train",
+    "upper_bounds": "_upper_bound",
 }
 
 

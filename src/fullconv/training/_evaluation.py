@@ -62,9 +62,9 @@ class Evaluation:
         """Return the metrics of always answering the most frequent class."""
         return majority_baseline(self.matrix)
 
-    def to_json(self, split: str) -> dict[str, Any]:
+    def to_json(self, split: str, *, absent: AbsentRule = "reference") -> dict[str, Any]:
         """Return everything as JSON values."""
-        scores, baseline = self.scores(), self.baseline()
+        scores, baseline = self.scores(absent=absent), self.baseline()
         return {
             "split": split,
             **{name: getattr(scores, name) for name in METRICS},
