@@ -115,12 +115,6 @@ def cheapest_boxes(
     return _paired(boxes, price_of) if len(boxes) <= MOST_PAIRED else boxes
 
 
-def prices(geometry: Geometry, shape: tuple[int, ...], boxes: list[Box], price: Price) -> Floats:
-    """Return the price of the window of each box."""
-    windows = [geometry.window(box, shape).reads.shape for box in boxes]
-    return price([np.array(sides) for sides in zip(*windows, strict=True)])
-
-
 def _leaves(geometry: Geometry, chosen: Spread, price_of: Callable[[Ints, Ints], Floats]) -> _Level:
     blocks = _blocks(geometry, chosen.shape)
     grid = tuple(ceil(m / b) for m, b in zip(chosen.shape, blocks, strict=True))

@@ -11,16 +11,19 @@ import numpy as np
 from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution._choose import Ints, cheapest_boxes, prices
+from fullconv.execution._choose import Ints, Price, cheapest_boxes
 from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
-from fullconv.execution._speed import Speed
+from fullconv.execution._speed import START_SHARE, Speed
 from fullconv.execution._spread import Mask, Spread
 from fullconv.geometry import Box, Geometry, Window, block_at, grid_blocks, least_window
 from fullconv.tracing import record, trace
 
 Covering = Literal["cheapest", "whole", "units"]
+
+# Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
+MOST_SINGLE = 1024
 
 # Windows of one shape run together until they keep this much: larger batches are no faster.
 BATCH_BYTES = {"cpu": 2**29, "cuda": 2**32}
@@ -132,9 +135,9 @@ class Planner:
         costs = self.costs(channels, geometry)
         if covering == "units":
             boxes = (Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen).each()
-        else:
-            boxes = self._boxes(geometry, shape, chosen, costs, covering)
-        return [geometry.window(box, shape) for box in boxes]
+            return [geometry.window(box, shape) for box in boxes]
+        found = self._windows(geometry, shape, chosen, costs, covering)
+        return self._fitting(found, geometry, shape, costs)
 
     def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> list[Window]:
         """Return windows that own every unit of an image; one window if a whole batch fits.
@@ -200,27 +203,38 @@ class Planner:
             operations = count * WITH_BACKWARD * float(known.operations(sides))
             self.speed.measured(operations, seconds)
 
-    def _boxes(
+    def _windows(
         self,
         geometry: Geometry,
         shape: tuple[int, ...],
         chosen: Spread | None,
         costs: Costs,
         covering: Covering,
-    ) -> list[Box]:
+    ) -> list[Window]:
+        def windows(boxes: list[Box]) -> list[Window]:
+            return [geometry.window(box, shape) for box in boxes]
+
         def price(sides: Sequence[Ints]) -> Any:
             seconds = self.speed.seconds(WITH_BACKWARD * costs.operations(sides))
             if self.memory is None:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        grid = self._grid(geometry, shape, costs, chosen)
+        grid = windows(self._grid(geometry, shape, costs, chosen))
         if chosen is None or covering == "whole":
-            return self._fitting(grid, geometry, shape, costs)
-        found = cheapest_boxes(geometry, shape, chosen, price)
-        sums = [prices(geometry, shape, boxes, price).sum() for boxes in (grid, found)]
-        best = grid if sums[0] < sums[1] else found
-        return self._fitting(best, geometry, shape, costs)
+            return grid
+        if chosen.count == 1:
+            return windows(chosen.each())
+        covers = [windows(cheapest_boxes(geometry, shape, chosen, price)), grid]
+        if chosen.count <= MOST_SINGLE:
+            covers.append(windows(chosen.each()))
+        return min(covers, key=lambda cover: self._seconds(cover, price))
+
+    def _seconds(self, cover: list[Window], price: Price) -> float:
+        """Return the seconds of a cover, whose windows of one shape start together."""
+        sides = np.array([window.reads.shape for window in cover])
+        starts = len(np.unique(sides, axis=0)) - START_SHARE * len(cover)
+        return float(price(list(sides.T)).sum()) + self.speed.start * starts
 
     def _grid(
         self, geometry: Geometry, shape: tuple[int, ...], costs: Costs, chosen: Spread | None
@@ -242,19 +256,18 @@ class Planner:
         return [block_at(place, blocks, map_shape) for place in places]
 
     def _fitting(
-        self, boxes: list[Box], geometry: Geometry, shape: tuple[int, ...], costs: Costs
-    ) -> list[Box]:
-        """Return the boxes, or refuse if one of them takes more than the memory."""
+        self, cover: list[Window], geometry: Geometry, shape: tuple[int, ...], costs: Costs
+    ) -> list[Window]:
+        """Return the cover, or refuse if one of its windows takes more than the memory."""
         if self.memory is not None:
-            sides = [geometry.window(box, shape).reads.shape for box in boxes]
-            needed = max(float(costs.training_bytes(s)) for s in sides)
+            needed = max(float(costs.training_bytes(w.reads.shape)) for w in cover)
             if needed > self.memory:
                 least = float(costs.training_bytes(least_window(geometry, shape)))
                 raise FullconvError(
                     f"`memory` must hold one window, got {in_words(self.memory)} for an image of shape "
                     f"{shape}: about {in_words(least)} would do"
                 )
-        return boxes
+        return cover
 
     def _forget_other_modes(self) -> None:
         modes: tuple[object, ...] = (

@@ -28,6 +28,11 @@ class Spread(Protocol):
         """Shape of the map."""
         ...
 
+    @property
+    def count(self) -> int:
+        """How many there are at most."""
+        ...
+
     def any(self) -> bool:
         """Return whether there is one."""
         ...
@@ -63,6 +68,11 @@ class Mask:
     def shape(self) -> tuple[int, ...]:
         """Shape of the map."""
         return self.chosen.shape
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.chosen.sum())
 
     def any(self) -> bool:
         """Return whether there is one."""
@@ -117,6 +127,11 @@ class Boxes:
         size = (len(full), len(shape))
         lows = np.array([b.start for b in full], np.int64).reshape(size)
         return Boxes(shape, lows, np.array([b.stop for b in full], np.int64).reshape(size))
+
+    @property
+    def count(self) -> int:
+        """How many there are, those in several boxes counted in each."""
+        return int((self.highs - self.lows).prod(1).sum())
 
     def any(self) -> bool:
         """Return whether there is one."""
