@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from fullconv.errors import BadConfigError
+from fullconv.training._recipes import RecipeName, recipe_settings
 
 Precision = Literal["32", "bf16"]
 LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
@@ -65,6 +66,10 @@ class TrainConfig:
         loss: ``cross-entropy`` (mean over the step's valid units), ``cross-entropy-sum`` (their
             sum, as in the paper), ``dice`` or ``focal``.
         optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
+        momentum: Of ``sgd``.
+        replacement: Whether whole images are drawn with replacement, as in the authors' code.
+        recipe: Settings of the authors of FCN, which other flags outdo: ``fcn-heavy`` (one image, momentum
+            0.99, the summed loss) or ``fcn-cvpr`` (20 images, momentum 0.9, the mean loss).
         sampling: Which units count in a step: ``whole`` images; ``sampled:0.25`` of their units, of
             more images; ``patchwise:64`` units, or ``patchwise:64x128`` sub-images, from anywhere, which
             see their whole image; ``crop:4x256``, sub-images that are cut out first and see nothing
@@ -90,6 +95,9 @@ class TrainConfig:
     augment: bool = True
     loss: LossName = "cross-entropy"
     optimizer: OptimizerName = "adamw"
+    momentum: float = 0.99
+    replacement: bool = False
+    recipe: RecipeName | None = None
     sampling: str = "auto"
     memory: str | None = None
 
@@ -139,6 +147,10 @@ class TrainConfig:
                 raise BadConfigError(
                     f"`{key}` must be a whole number of at least {least}, got {value!r}"
                 )
+        if self.recipe is not None:
+            recipe_settings(self.recipe, self.net)  # refuses one that is not known
+        if not 0 <= self.momentum < 1:
+            raise BadConfigError(f"`momentum` must be from 0 to below 1, got {self.momentum!r}")
         for key in ("minutes", "lr"):
             value = getattr(self, key)
             if value is not None:

@@ -47,6 +47,7 @@ class ImageData(pl.LightningDataModule):
         workers: Processes that read and augment; None for none if the images fit into memory and
             training runs on the CPU, otherwise as many as there are cores, at most 8.
         augment: Whether to augment the training images.
+        replacement: Draw whole images with replacement.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ImageData(pl.LightningDataModule):
         seed: int = 0,
         workers: int | None = None,
         augment: bool = True,
+        replacement: bool = False,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -66,6 +68,7 @@ class ImageData(pl.LightningDataModule):
         self.seed = seed
         self.workers = workers
         self.augment = augment
+        self.replacement = replacement
         self.memory = memory
         self.regime = Regime(name="whole", images=batch)
         self._order: Order | Cuts | Turning = self._drawn(self.regime)
@@ -191,7 +194,12 @@ class ImageData(pl.LightningDataModule):
         shapes = self._shapes()
         if regime.cut:
             return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
-        return Order(self._among(regime, shapes), batch=regime.images, seed=self.seed)
+        return Order(
+            self._among(regime, shapes),
+            batch=regime.images,
+            seed=self.seed,
+            replacement=self.replacement,
+        )
 
     def _among(self, regime: Regime, shapes: Sequence[tuple[int, ...]]) -> list[int]:
         """Return the images that steps are drawn from: those that hold what a regime takes of them."""

@@ -31,6 +31,7 @@ class Segmentation(pl.LightningModule):
         criterion: The loss; None for the mean cross entropy over the step's valid units.
         ignore: Label of the units that do not count.
         optimizer: ``adamw`` with warm-up and cosine, or the paper's ``sgd`` at a fixed rate.
+        momentum: Of ``sgd``.
         lr: Largest learning rate; None for the one that goes with the optimiser.
         budget_s: Seconds that training may take; the learning rate then follows the clock. None to
             follow the trainer's steps.
@@ -47,6 +48,7 @@ class Segmentation(pl.LightningModule):
         *,
         ignore: int = 255,
         optimizer: OptimizerName = "adamw",
+        momentum: float = 0.99,
         lr: float | None = None,
         budget_s: float | None = None,
         sampler: Sampler | None = None,
@@ -57,6 +59,7 @@ class Segmentation(pl.LightningModule):
         self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing overload)
         self.criterion = criterion or CrossEntropy(ignore=ignore)
         self.optimizer_name: OptimizerName = optimizer
+        self.momentum = momentum
         summed = isinstance(self.criterion, CrossEntropy) and not self.criterion.mean
         self.lr = lr or default_lr(optimizer, summed=summed)
         self.budget_s = budget_s
@@ -103,7 +106,7 @@ class Segmentation(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser, and a schedule that follows `progress`."""
-        chosen = optimizer(self.optimizer_name, self.net, self.lr)
+        chosen = optimizer(self.optimizer_name, self.net, self.lr, self.momentum)
         shape = SCHEDULES[self.optimizer_name]
         schedule = LambdaLR(chosen, lambda step: shape(self.progress(step)))
         return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

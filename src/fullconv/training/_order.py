@@ -29,10 +29,14 @@ class Order(Sampler[list[Key]]):
         images: Indices of the images to draw from.
         batch: Images per step.
         seed: Seed of the run.
+        replacement: Draw each image for itself, so that some come twice in an epoch and some not.
     """
 
-    def __init__(self, images: Sequence[int], *, batch: int, seed: int) -> None:
+    def __init__(
+        self, images: Sequence[int], *, batch: int, seed: int, replacement: bool = False
+    ) -> None:
         self.images = images
+        self.replacement = replacement
         self.batch = batch
         self.seed = seed
         self.epoch = 0
@@ -52,7 +56,8 @@ class Order(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         skip, self._skip = self._skip, 0
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
+        draw, count = np.random.default_rng((self.seed, self.epoch)), len(self.images)
+        order = draw.integers(count, size=count) if self.replacement else draw.permutation(count)
         keys = [Key(self.images[place], self.epoch) for place in order]
         for start in range(skip * self.batch, len(keys), self.batch):
             yield keys[start : start + self.batch]

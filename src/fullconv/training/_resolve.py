@@ -7,6 +7,7 @@ from typing import Any
 from fullconv.errors import BadConfigError
 from fullconv.runs import Run
 from fullconv.training._config import TrainConfig, read_config
+from fullconv.training._recipes import recipe_settings
 
 _BUDGETS = ("epochs", "minutes")
 
@@ -16,7 +17,7 @@ def resolve(
 ) -> TrainConfig:
     """Return the settings of a run.
 
-    A flag outdoes the file, the file the settings of the run that goes on. `epochs` and `minutes`
+    A flag outdoes the file, the file the settings of the run that goes on, and all of them a recipe. `epochs` and `minutes`
     replace each other. Without `out`, the run lies in ``runs/`` under the name of its data.
 
     Args:
@@ -38,6 +39,8 @@ def resolve(
             "`data` must be a folder with images and masks, got none; say `fullconv train DATA`"
         )
     values["out"] = _out(values, flags, resume)
+    if values.get("recipe") and resume is None:
+        values = recipe_settings(values["recipe"], values.get("net", TrainConfig.net)) | values
     return TrainConfig.from_dict(values)
 
 

@@ -28,10 +28,10 @@ def constant(progress: float) -> float:
 SCHEDULES = {"adamw": warm_up_cosine, "sgd": constant}
 
 
-def optimizer(name: OptimizerName, net: nn.Module, lr: float) -> Optimizer:
+def optimizer(name: OptimizerName, net: nn.Module, lr: float, momentum: float = 0.99) -> Optimizer:
     """Return the optimiser by name: ``adamw``, or the paper's ``sgd``.
 
-    Both decay weights alone, not biases and norms. The paper's has momentum 0.99 and biases at
+    Both decay weights alone, not biases and norms. The paper's has momentum, and biases at
     twice the rate.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -39,7 +39,7 @@ def optimizer(name: OptimizerName, net: nn.Module, lr: float) -> Optimizer:
     biases = [p for p in parameters if p.ndim <= 1]
     if name == "sgd":
         groups = _groups((weights, lr, 5e-4), (biases, 2 * lr, 0.0))
-        return SGD(groups, lr=lr, momentum=0.99)
+        return SGD(groups, lr=lr, momentum=momentum)
     return AdamW(_groups((weights, lr, 1e-2), (biases, lr, 0.0)), lr=lr)
 
 

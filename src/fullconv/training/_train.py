@@ -37,6 +37,7 @@ from fullconv.training._large import SHARED_BYTES
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading
+from fullconv.training._recipes import needs_weights
 from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
@@ -88,6 +89,8 @@ def train(
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
         _start(config.weights, config.net, module.net, console)
+    elif config.recipe:
+        console.print(f"warning: {needs_weights(config.recipe)}")
     with _no_empty_folder(run):
         if chosen:
             data.follow(chosen)
@@ -245,6 +248,7 @@ def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | Non
         seed=config.seed,
         workers=config.workers,
         augment=config.augment,
+        replacement=config.replacement,
     )
 
 
@@ -273,6 +277,7 @@ def _module(
         criterion(config.loss, weights=weights, ignore=ignore),
         ignore=ignore,
         optimizer=config.optimizer,
+        momentum=config.momentum,
         lr=config.lr,
         budget_s=config.minutes * 60 if config.minutes else None,
         sampler=chosen.sampler if chosen else None,
