@@ -94,7 +94,7 @@ def _sees_both_ends(net: nn.Module, module: str, image: Tensor) -> bool:
     if not any(growing) or any(outs):
         return False
     whole, *changed = (
-        _runs(net, module, x)[0][1] for x in (image, _far(image), _far(image.flip(2)).flip(2))
+        _run(net, module, x)[1] for x in (image, _far(image), _far(image.flip(2)).flip(2))
     )
     return all(
         any(float((a - b).abs().max()) > CHANGED for a, b in zip(whole, other, strict=True))
@@ -104,20 +104,18 @@ def _sees_both_ends(net: nn.Module, module: str, image: Tensor) -> bool:
 
 def _shows(net: nn.Module, module: str, image: Tensor, other: Tensor, end: str) -> bool:
     axes = _axes(net, module, image)
-    runs = zip(_runs(net, module, image), _runs(net, module, other), strict=False)
-    for (ins, outs), (other_ins, other_outs) in runs:
-        pairs = zip(ins, other_ins, axes[0], strict=False)
-        same = all(_difference(a, b, axis, end) <= CHANGED for a, b, axis in pairs if axis)
-        pairs = zip(outs, other_outs, axes[1], strict=False)
-        if same and any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis):
-            return True
-    return False
+    (ins, outs), (other_ins, other_outs) = _run(net, module, image), _run(net, module, other)
+    pairs = zip(ins, other_ins, axes[0], strict=False)
+    if any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis):
+        return False
+    pairs = zip(outs, other_outs, axes[1], strict=False)
+    return any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis)
 
 
 def _axes(net: nn.Module, module: str, image: Tensor) -> tuple[list[int], list[int]]:
     """Return, for each input and output of the module, the axis that grows with the image; 0 for none."""
     longer = torch.cat([image, image[:, :, : image.shape[2] // 2]], 2)
-    first, second = _runs(net, module, image)[0], _runs(net, module, longer)[0]
+    first, second = _run(net, module, image), _run(net, module, longer)
     return _grown(first[0], second[0]), _grown(first[1], second[1])
 
 
@@ -139,20 +137,26 @@ def _difference(one: Tensor, other: Tensor, axis: int, end: str) -> float:
     return float((a - b).abs().max() / a.abs().max().clamp_min(1e-300))
 
 
-def _runs(net: nn.Module, module: str, image: Tensor) -> list[Run]:
-    """Return inputs and outputs of each run of a module on an image."""
-    found: list[Run] = []
+class _Seen(Exception):
+    """Carries inputs and outputs of a module out of the network."""
 
-    def keep(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
-        found.append((list(_tensors((args, options))), list(_tensors(output))))
 
-    handle = net.get_submodule(module).register_forward_hook(keep, with_kwargs=True)
+def _run(net: nn.Module, module: str, image: Tensor) -> Run:
+    """Return inputs and outputs of the first run of a module on an image."""
+
+    def stop(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
+        raise _Seen(list(_tensors((args, options))), list(_tensors(output)))
+
+    handle = net.get_submodule(module).register_forward_hook(stop, with_kwargs=True)
     try:
         with torch.no_grad():
             net(image)
+    except _Seen as seen:
+        ins, outs = seen.args
+        return ins, outs
     finally:
         handle.remove()
-    return found
+    raise AssertionError(f"`{module}` is not run")
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ QUICK = settings(
     max_examples=35, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-MANY = settings(QUICK, max_examples=350, derandomize=False)
+MANY = settings(QUICK, max_examples=1000)
 
 
 def traced(net: Network, shape: tuple[int, ...] | None = None) -> Geometry:
