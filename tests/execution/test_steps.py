@@ -407,3 +407,16 @@ def test_crops_of_a_network_that_pads_and_strides_are_refused_at_the_border() ->
         box = Box(start=(corner, corner), stop=(corner + 4, corner + 4))
         with pytest.raises(fc.FullconvError, match=r"`net` must not pad|shape of the map"):
             step([image], [target], [[box]])
+
+
+def test_scattered_units_of_a_small_field_get_windows_of_one_shape() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, CLASSES, 3, padding=1)
+    )
+    image, target = torch.randn(2, 256, 256), torch.zeros(256, 256, dtype=torch.long)
+    units = fc.Patchwise(40)(target, torch.Generator().manual_seed(1))
+    units[:2] = units[-2:] = units[:, :2] = units[:, -2:] = False
+    cover = fc.StepLoss(net, CRITERION).cover(image, target, units)
+    assert len(cover) == int(units.sum())
+    assert {window.reads.shape for window in cover} == {(5, 5)}
