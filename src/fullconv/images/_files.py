@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fullconv import regions
 from fullconv.errors import BadDataError
 from fullconv.images._faults import BrokenRuleError, bad_file, plural
+from fullconv.images._mat import MAT
 from fullconv.images._pillow import BMP, JPEG, PNG
 from fullconv.images._stored import Format, Stored, check_size
 from fullconv.images._tiff import TIFF
@@ -30,7 +31,7 @@ SUFFIXES = (*PICTURE_SUFFIXES, *(s for s in regions.SUFFIXES if s not in PICTURE
 IMAGE_DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 
-FORMATS = (PNG, JPEG, BMP, TIFF)
+FORMATS = (PNG, JPEG, BMP, TIFF, MAT)
 
 
 def read_image(path: Path) -> npt.NDArray[Any]:

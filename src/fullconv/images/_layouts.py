@@ -15,6 +15,7 @@ from fullconv.images._class_files import csv_rows
 from fullconv.images._dataset import Sample
 from fullconv.images._faults import BrokenRuleError, Fault, bad_file
 from fullconv.images._files import SUFFIXES, stem, visible_files
+from fullconv.images._published import published
 
 SPLIT_OF = {
     "": "",
@@ -57,6 +58,8 @@ def find_pairs(data: Path) -> Found:
 
 
 def _folder_pairs(root: Path) -> tuple[list[Pair], list[Fault]]:
+    if (listed := published(root)) is not None:
+        return [Pair(split=one.split, image=one.image, mask=one.mask) for one in listed], []
     pairs: list[Pair] = []
     faults: list[Fault] = []
     for split, images, masks in _folders(root):
