@@ -88,6 +88,16 @@ def test_the_docs_say_what_patches_cost() -> None:
     assert f"128 × 128 px: {ratios['patch63']:.0f} times" in text
 
 
+def test_the_docs_say_how_much_memory_a_huge_image_takes() -> None:
+    text = (ROOT / "docs" / "larger-than-memory.md").read_text()
+    found = read(BENCHMARKS / "results" / "larger_than_memory.json")["figures"]["sparse"]
+    assert f"took at most {found['peak_over_budget']['max']:.2f} GiB" in text
+    assert found["side"] == 100_000
+    assert found["budget_bytes"] == 2**30
+    assert found["went_on_behind_what_was_done"]
+    assert found["peak_over_budget"]["max"] <= 1.05
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
 def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     bench = runpy.run_path(str(BENCHMARKS / "bench.py"))

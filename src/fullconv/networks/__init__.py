@@ -8,6 +8,7 @@ padded by hand.
 
 from fullconv.networks._efficientnet_lite import EfficientNetLite0, lite0_weights
 from fullconv.networks._normalized import Normalized
+from fullconv.networks._padded import Padded, padded
 from fullconv.networks._registry import NAMES, build, check_builds_networks
 from fullconv.networks._start import Start, start_from
 
@@ -15,9 +16,11 @@ __all__ = [
     "NAMES",
     "EfficientNetLite0",
     "Normalized",
+    "Padded",
     "Start",
     "build",
     "check_builds_networks",
     "lite0_weights",
+    "padded",
     "start_from",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fullconv.images import ClassTable
 
@@ -21,6 +21,7 @@ class Recipe:
         mean: Mean of each channel over the training images, in raw pixel values.
         std: Standard deviation of each channel.
         options: Options of the network.
+        padding: How images are padded that the network does not take; None to refuse them.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Recipe:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    padding: Literal["reflect", "zero"] | None = None
 
     def build(self) -> "nn.Module":
         """Return the network on raw pixel values, with fresh weights, in training mode.
@@ -36,11 +38,14 @@ class Recipe:
         Raises:
             BadConfigError: If there is no such network, or the name is that of something else.
         """
-        from fullconv.networks import Normalized, build, check_builds_networks
+        from fullconv.networks import NAMES, Normalized, build, check_builds_networks, padded
 
         check_builds_networks(self.name)
         net = build(self.name, self.table.num_classes, self.channels, **self.options)
-        return Normalized(net, self.mean, self.std)
+        whole = Normalized(net, self.mean, self.std)
+        # Those of the registry take any size.
+        asked = self.padding is not None and self.name not in NAMES
+        return padded(whole, self.channels, self.padding or "reflect") if asked else whole
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
@@ -56,6 +61,7 @@ class Recipe:
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
             options=dict(values["options"]),
+            padding=values.get("padding"),
         )
 
 

@@ -17,12 +17,14 @@ Precision = Literal["32", "bf16"]
 LossName = Literal["cross-entropy", "cross-entropy-sum", "dice", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
+Padding = Literal["reflect", "zero"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "loss": get_args(LossName),
     "optimizer": get_args(OptimizerName),
     "class_weights": get_args(ClassWeights),
+    "padding": get_args(Padding),
 }
 
 _WAYS = (
@@ -77,6 +79,9 @@ class TrainConfig:
             loss; ``auto`` (the default) measures what pays here, begins with that, and ends on whole images.
         memory: What the whole process may take, such as ``8 GiB``; steps are then cut into windows
             where they must be.
+        padding: How images are padded, at the right and bottom, that the network does not take for their
+            size: ``reflect`` or ``zero``. Their maps are cropped again, in training, prediction and
+            evaluation alike.
     """
 
     data: Path
@@ -100,6 +105,7 @@ class TrainConfig:
     recipe: RecipeName | None = None
     sampling: str = "auto"
     memory: str | None = None
+    padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", Path(self.data))

@@ -198,6 +198,7 @@ def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
         mean=facts.mean,
         std=facts.std,
         options=config.options,
+        padding=config.padding,
     )
 
 
