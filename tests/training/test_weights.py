@@ -1,6 +1,7 @@
 """Training that starts from given weights."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,20 @@ def test_a_stage_of_an_fcn_starts_from_the_one_before(scenes: Path, tmp_path: Pa
 def test_pretrained_weights_are_those_of_one_network(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfigError, match="`weights` = pretrained must go with unet:efficient"):
         trained(scenes, tmp_path / "run", weights="pretrained")
+
+
+def test_held_out_images_that_are_learned_are_warned_of(scenes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for split, names in (("train", ("00", "02")), ("val", ("02",))):
+        for kind in ("images", "masks"):
+            (data / split / kind).mkdir(parents=True)
+            for name in names:
+                target = data / split / kind / f"{name if split == 'train' else 'copy'}.png"
+                shutil.copy(scenes / kind / f"{name}.png", target)
+    said = io.StringIO()
+    config = TrainConfig(
+        data=data, out=tmp_path / "run", epochs=1, workers=0, sampling="whole",
+        options={"width": 2, "depth": 1},
+    )  # fmt: skip
+    train(config, console=Console(file=said, width=400))
+    assert "warning: 1 held-out images are training images too: copy (as 02)" in said.getvalue()

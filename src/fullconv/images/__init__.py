@@ -11,6 +11,7 @@ from fullconv.images._display import overlay, to_rgb8
 from fullconv.images._files import SUFFIXES, image_files, read_image, stem
 from fullconv.images._lazy import goes_by_pieces, open_image, open_mask, reads_boxes
 from fullconv.images._masks import read_mask
+from fullconv.images._repeats import repeated
 from fullconv.images._survey import Survey, survey
 from fullconv.images._write import (
     codes_of_positions,
@@ -42,6 +43,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "reads_boxes",
+    "repeated",
     "stem",
     "survey",
     "to_rgb8",

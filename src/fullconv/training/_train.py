@@ -15,7 +15,6 @@ from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
-from fullconv.networks import Normalized, lite0_weights, start_from
 from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import (
     Recipe,
@@ -41,9 +40,7 @@ from fullconv.training._recipes import needs_weights
 from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
-
-# What `weights` says for those that a package carries.
-PRETRAINED = Path("pretrained")
+from fullconv.training._starting import start, warn_of_repeats
 
 
 def train(
@@ -74,6 +71,7 @@ def train(
     with _no_empty_folder(run), counting(console, "reading") as progress:
         dataset = open_dataset(config.data)
         facts = survey(dataset, progress=progress)
+    warn_of_repeats(dataset, console)
     seed_everything(config.seed, verbose=False)
     recipe = _recipe(config, facts)
     with _no_empty_folder(run):
@@ -88,7 +86,7 @@ def train(
     if resume:
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
-        _start(config.weights, config.net, module.net, console)
+        start(config.weights, config.net, module.net, console)
     elif config.recipe:
         console.print(f"warning: {needs_weights(config.recipe)}")
     with _no_empty_folder(run):
@@ -165,29 +163,6 @@ def _no_empty_folder(run: Run) -> Generator[None]:
         with suppress(OSError):  # it is not empty
             run.path.rmdir()
         raise
-
-
-def _start(weights: Path, name: str, net: nn.Module, console: Console) -> None:
-    """Give the network the weights of a file, of a run, or of a package, and say what became of them."""
-    path = weights
-    if weights == PRETRAINED:
-        if name != "unet:efficientnet-lite0":
-            raise BadConfigError(
-                f"`weights` = pretrained must go with unet:efficientnet-lite0, got {name}; give a file"
-            )
-        path = lite0_weights()
-    elif (weights / "network.json").is_file():
-        run = Run.open(weights)
-        path = run.best if run.best.exists() else run.last
-    assert isinstance(net, Normalized)
-    start = start_from(net, path)
-    fresh = (
-        f"; fresh: {', '.join(start.fresh)}" if start.source != "classifier" and start.fresh else ""
-    )
-    unused = f"; not used: {', '.join(start.unused)}" if start.unused else ""
-    console.print(
-        f"weights of {len(start.taken)} tensors from {path} ({start.source}){fresh}{unused}"
-    )
 
 
 def _recipe(config: TrainConfig, facts: Survey) -> Recipe:

@@ -1,0 +1,48 @@
+"""What a run is told before its first step: weights that it starts from, images that it should not see."""
+
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from fullconv.errors import BadConfigError
+from fullconv.images import Dataset, repeated
+from fullconv.networks import Normalized, lite0_weights, start_from
+from fullconv.runs import Run
+
+# What `weights` says for those that a package carries.
+PRETRAINED = Path("pretrained")
+
+
+def warn_of_repeats(dataset: Dataset, console: Console) -> None:
+    """Say which held-out images are training images too."""
+    if pairs := repeated(dataset):
+        shown = ", ".join(f"{held.name} (as {seen.name})" for held, seen in pairs[:5])
+        more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+        console.print(
+            f"warning: {len(pairs)} held-out images are training images too: {shown}{more}; the scores "
+            "will flatter. Take them out of one split"
+        )
+
+
+def start(weights: Path, name: str, net: nn.Module, console: Console) -> None:
+    """Give the network the weights of a file, of a run, or of a package, and say what became of them."""
+    path = weights
+    if weights == PRETRAINED:
+        if name != "unet:efficientnet-lite0":
+            raise BadConfigError(
+                f"`weights` = pretrained must go with unet:efficientnet-lite0, got {name}; give a file"
+            )
+        path = lite0_weights()
+    elif (weights / "network.json").is_file():
+        run = Run.open(weights)
+        path = run.best if run.best.exists() else run.last
+    assert isinstance(net, Normalized)
+    found = start_from(net, path)
+    fresh = (
+        f"; fresh: {', '.join(found.fresh)}" if found.source != "classifier" and found.fresh else ""
+    )
+    unused = f"; not used: {', '.join(found.unused)}" if found.unused else ""
+    console.print(
+        f"weights of {len(found.taken)} tensors from {path} ({found.source}){fresh}{unused}"
+    )
