@@ -32,3 +32,14 @@ def test_options_reach_the_network(fullconv: Any) -> None:
     )
     assert (found.status, found.out.splitlines()[-1]) == (0, "passed")
     assert fullconv("verify", "unet", "--options.widht", 2).status == 1
+
+
+def test_a_run_on_an_image_has_no_seams(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    picture = tmp_path / "seams.png"
+    found = fullconv("verify", trained, data / "images" / "0.png", "--picture", picture)
+    assert found.status == 0, found.err
+    assert "windows: largest difference" in found.out
+    assert found.out.endswith("passed\n")
+    assert picture.exists()

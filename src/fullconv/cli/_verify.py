@@ -13,6 +13,7 @@ from fullconv.cli._status import DONE, MENDABLE
 
 def verify(
     net: str,
+    image: Path | None = None,
     /,
     *,
     shape: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (256, 256),
@@ -21,21 +22,29 @@ def verify(
     options: dict[str, str] | None = None,
     seed: int = 0,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    picture: Path | None = None,
 ) -> int:
     """Put the geometry of a network to the test: fields, windows and gradients against plain runs.
 
     Everything runs in 64-bit numbers on one random image. The exit status is 1 if a witness
     disagrees, or the network is refused; the table then says where it first goes wrong.
 
+    With a run and an image, the middle of that image is put through windows of several covers, and
+    compared with one run over all of it: `fullconv verify runs/field scan.zarr`.
+
     Args:
-        net: Name of a network, or `package.module:factory`.
+        net: Name of a network, or `package.module:factory`; or the folder of a run.
+        image: An image for the network of the run.
         shape: Size of the image in px, such as `256 256`.
         channels: Channels of the image.
         classes: Channels of the map.
         options: Options of the network, each a flag of its own, such as `--options.width 32`.
         seed: Draws weights, image, windows and units.
         json_file: Write the certificate to this JSON file.
+        picture: With a run and an image: draw where windows differ into this PNG file.
     """
+    if image is not None:
+        return _seams(Path(net), image, picture)
     import torch
 
     from fullconv.networks import build
@@ -56,5 +65,20 @@ def verify(
             output().print(f"{finding.witness}: {finding.detail}")
     if json_file:
         write_text(json_file, found.to_json())
+    output().print("passed" if found.passed else "FAILED")
+    return DONE if found.passed else MENDABLE
+
+
+def _seams(run: Path, image: Path, picture: Path | None) -> int:
+    """Print how windows of a real image differ from the whole, and draw it."""
+    from fullconv.images import open_image
+    from fullconv.runs import Run
+    from fullconv.verifying import seams
+
+    found = seams(Run.open(run).network(), open_image(image))
+    output().print(str(found))
+    if picture:
+        found.draw(picture)
+        output().print(f"picture: {picture}")
     output().print("passed" if found.passed else "FAILED")
     return DONE if found.passed else MENDABLE

@@ -1,0 +1,132 @@
+"""The seam report: a part of a real image, whole and through windows of several covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from fullconv.execution import like_weights, read, run_window
+from fullconv.geometry import Box, Window, grid_cover, least_window
+from fullconv.tracing import trace
+
+# What rounding may change, relative to the largest logit: other shapes, other kernels.
+TOLERANCE = 1e-4
+# Covers have about so many windows.
+COUNTS = (2, 5, 16)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Seams:
+    """How the map of a part of an image differs between windows and the whole part.
+
+    Attributes:
+        part: Which px of the image.
+        covers: The covers that were compared.
+        differences: For each, the largest difference over the classes, `(*map)`, relative to the
+            largest logit of the part.
+    """
+
+    part: Box
+    covers: tuple[tuple[Window, ...], ...]
+    differences: tuple[NDArray[np.float32], ...]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of all covers."""
+        return max(float(difference.max()) for difference in self.differences)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs by more than rounding."""
+        return self.largest <= TOLERANCE
+
+    def __str__(self) -> str:
+        lines = [f"part {self.part.start} to {self.part.stop}"]
+        for cover, difference in zip(self.covers, self.differences, strict=True):
+            most = float(difference.max())
+            place = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
+            where = "" if most <= TOLERANCE else f", at unit {place}: {_why(cover, place)}"
+            lines.append(f"{len(cover)} windows: largest difference {most:.1e}{where}")
+        return "\n".join(lines)
+
+    def draw(self, path: Path) -> None:
+        """Write a picture: differences from white (none) to red, windows as grey lines, side by side."""
+        panels = [_panel(c, d) for c, d in zip(self.covers, self.differences, strict=True)]
+        width = sum(panel.width for panel in panels)
+        picture = Image.new("RGB", (width, panels[0].height), "white")
+        for number, panel in enumerate(panels):
+            picture.paste(panel, (number * panel.width, 0))
+        picture.save(path)
+
+
+def seams(net: nn.Module, image: Any, *, side: int = 512) -> Seams:
+    """Return how the middle of an image differs between several covers and one run over all of it.
+
+    Args:
+        net: Takes `(batch, channels, *spatial)`, returns a map; in eval mode.
+        image: `(channels, height, width)`, anything that gives arrays when it is sliced.
+        side: Most px per side of the part.
+
+    Raises:
+        NotLocalError: If a layer looks at the whole image.
+    """
+    part = _middle(tuple(image.shape[1:]), side)
+    geometry = trace(net, image.shape[0], shape=part.shape)
+    pixels = read(image, part, like_weights(net))
+    with torch.inference_mode():
+        whole: Tensor = net(pixels[None])[0]
+        scale = float(whole.abs().max()) or 1.0
+        least = prod(least_window(geometry, part.shape))
+        covers = [
+            grid_cover(geometry, part.shape, max_window_px=max(least, ceil(prod(part.shape) / n)))
+            for n in COUNTS
+        ]
+        differences = [_difference(net, pixels, whole, cover) / scale for cover in covers]
+    return Seams(part=part, covers=tuple(covers), differences=tuple(differences))
+
+
+def _middle(shape: tuple[int, ...], side: int) -> Box:
+    start = tuple(max(0, (n - side) // 2) for n in shape)
+    return Box(start=start, stop=tuple(min(n, a + side) for a, n in zip(start, shape, strict=True)))
+
+
+def _difference(
+    net: nn.Module, pixels: Tensor, whole: Tensor, cover: tuple[Window, ...]
+) -> NDArray[np.float32]:
+    found = torch.zeros(whole.shape[1:], device=whole.device)
+    for window in cover:
+        units = run_window(net, pixels[(slice(None), *window.reads.slices)], window)
+        exact = whole[(slice(None), *window.units.slices)]
+        found[window.units.slices] = (units - exact).abs().amax(0).float()
+    return found.cpu().numpy()
+
+
+def _why(cover: tuple[Window, ...], place: tuple[int, ...]) -> str:
+    """Return how far a unit is from the border of its window."""
+    window = next(
+        w for w in cover if w.units.contains(Box(start=place, stop=tuple(p + 1 for p in place)))
+    )
+    edges = zip(place, window.units.start, window.units.stop, strict=True)
+    near = min(min(p - a, b - 1 - p) for p, a, b in edges)
+    return f"{near} units from the border of its window, units {window.units.start} to {window.units.stop}"
+
+
+def _panel(cover: tuple[Window, ...], difference: NDArray[np.float32]) -> Image.Image:
+    share = np.minimum(1, difference / max(TOLERANCE, float(difference.max())))
+    share = np.where(difference > TOLERANCE, share, 0)
+    white = np.full((*difference.shape, 3), 255, np.uint8)
+    white[..., 1:] = (255 * (1 - share))[..., np.newaxis].astype(np.uint8)
+    panel = Image.fromarray(white)
+    draw = ImageDraw.Draw(panel)
+    for window in cover:
+        (y0, x0), (y1, x1) = window.units.start, window.units.stop
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(190, 190, 190))
+    return panel

@@ -1,0 +1,54 @@
+"""The seam report: nothing where windows are exact, and the place where they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from fullconv.geometry import Window
+from fullconv.verifying import _seams, seams
+
+PIXELS = np.random.default_rng(0).random((1, 160, 200), dtype=np.float32)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 3, 5, padding=2)
+    ).eval()
+
+
+def test_exact_windows_have_no_seams(tmp_path: Path) -> None:
+    found = seams(network(), PIXELS, side=128)
+    assert found.passed
+    assert found.part.shape == (128, 128)
+    assert len({len(cover) for cover in found.covers}) == 3
+    found.draw(tmp_path / "seams.png")
+    with Image.open(tmp_path / "seams.png") as picture:
+        colours = {colour for _, colour in picture.getcolors() or []}
+    assert colours == {(255, 255, 255), (190, 190, 190)}
+
+
+def test_windows_that_see_too_little_are_found_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each window is run on the pixels that it owns alone, as tilers do."""
+
+    def cut(net: nn.Module, image: torch.Tensor, window: Window) -> torch.Tensor:
+        offset = tuple(-a for a in window.reads.start)
+        return net(image[(slice(None), *window.units.shifted(offset).slices)][None])[0]
+
+    monkeypatch.setattr(_seams, "run_window", cut)
+    found = seams(network(), PIXELS, side=128)
+    assert not found.passed
+    assert "units from the border of its window" in str(found)
+    inner = found.covers[0][0].units
+    assert found.differences[0][inner.start[0] + 20, 60] == 0
+    found.draw(tmp_path / "seams.png")
+    with Image.open(tmp_path / "seams.png") as picture:
+        assert len(picture.getcolors(2**20) or []) > 2
