@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from fullconv.sampling import Sampled as Sampled
     from fullconv.sampling import Whole as Whole
     from fullconv.surgery import convolutionalize as convolutionalize
+    from fullconv.surgery import densify as densify
     from fullconv.surgery import freeze_norms as freeze_norms
+    from fullconv.surgery import shift_and_stitch as shift_and_stitch
     from fullconv.surgery import skip as skip
     from fullconv.tracing import rule as rule
     from fullconv.tracing import trace as trace
@@ -47,10 +49,12 @@ __all__ = [
     "UnknownOperatorError",
     "Whole",
     "convolutionalize",
+    "densify",
     "freeze_norms",
     "networks",
     "predict",
     "rule",
+    "shift_and_stitch",
     "skip",
     "surgery",
     "trace",
@@ -72,9 +76,11 @@ _HOME = {
     "UnknownOperatorError": "fullconv.errors",
     "Whole": "fullconv.sampling",
     "convolutionalize": "fullconv.surgery",
+    "densify": "fullconv.surgery",
     "freeze_norms": "fullconv.surgery",
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
+    "shift_and_stitch": "fullconv.surgery",
     "skip": "fullconv.surgery",
     "trace": "fullconv.tracing",
     "verify": "fullconv.verifying",

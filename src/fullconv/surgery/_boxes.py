@@ -1,7 +1,8 @@
-"""Sums over boxes of positions, in time that grows with the logarithm of the box."""
+"""Sums and maxima over boxes of positions, in time that grows with the logarithm of the box."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -37,3 +38,22 @@ def box_sum(x: Tensor, dim: int, size: int, dilation: int = 1) -> Tensor:
         left = doubled.shape[dim] - step
         doubled = doubled.narrow(dim, 0, left) + doubled.narrow(dim, step, left)
         width *= 2
+
+
+def box_max(x: Tensor, dim: int, size: int, dilation: int = 1) -> Tensor:
+    """Return the maxima of `size` positions, `dilation` apart, from every position where they fit.
+
+    Arguments are those of `box_sum`.
+
+    Examples:
+        >>> import torch
+        >>> box_max(torch.tensor([3, 1, 2, 0, 5]), 0, 3).tolist()
+        [3, 2, 5]
+    """
+    width = 1
+    while width < size:  # a maximum may count a position twice
+        step = min(width, size - width)
+        left = x.shape[dim] - step * dilation
+        x = torch.maximum(x.narrow(dim, 0, left), x.narrow(dim, step * dilation, left))
+        width += step
+    return x

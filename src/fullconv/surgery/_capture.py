@@ -77,6 +77,7 @@ class _Tracer(fx.Tracer):
         drops = ("Drop" in name or name == "StochasticDepth") and not list(m.children())
         return (
             drops
+            or type(m).__module__.startswith(__package__ or "")
             or module_qualified_name.removeprefix(f"{PREFIX}.") in self._opaque
             or super().is_leaf_module(m, module_qualified_name)
         )

@@ -15,7 +15,7 @@ from fullconv.surgery._layers import Grid, Surrounding
 from fullconv.surgery._local import obstacle
 from fullconv.surgery._operators import are_pointwise, are_views, is_spreading
 from fullconv.surgery._pools import pooling, viewed
-from fullconv.surgery._rewriting import Call, Rewriting, Value
+from fullconv.surgery._rewriting import Call, Rewriting, Value, holds_tensors, keeps_axes
 from fullconv.surgery._units import by_rows, of_units, unit_of_rows, windows
 
 NO_LARGER = "it does not take a larger image ({}: {})"
@@ -47,14 +47,16 @@ def finished(rewriting: Rewriting, call: Call, value: Value) -> Value:
         value = by_rows(rewriting, call, value)
     if value.kind != "rows" or value.grid is None:
         return value
-    return rewriting.module(call, Grid(windows(value.grid)), value, value.grid, kind="unit")
+    return rewriting.module(
+        call, Grid(windows(value.grid)), value, value.grid, kind="unit", beside="grid"
+    )
 
 
 def _without_image(rewriting: Rewriting, call: Call) -> Value | None:
     """Whatever does not depend on the image's content: weights, sizes, items of a tuple."""
     first = call.args[0] if call.args else None
     items = first if isinstance(first, Value) and not first.is_tensor else None
-    if call.inputs and _holds_tensors(call.old):
+    if call.inputs and holds_tensors(call.old):
         return None
     try:
         if items is None:
@@ -62,11 +64,6 @@ def _without_image(rewriting: Rewriting, call: Call) -> Value | None:
         return rewriting.as_it_is(call, kind=items.kind, grid=items.grid)
     except Exception as error:  # noqa: BLE001 - whatever it does with the sizes of a larger image
         return _refused(rewriting, call, NO_LARGER.format(type(error).__name__, error))
-
-
-def _holds_tensors(value: Any) -> bool:
-    leaves = value if isinstance(value, tuple | list) else (value,)
-    return any(isinstance(leaf, Tensor) for leaf in leaves)
 
 
 def _view(rewriting: Rewriting, call: Call) -> Value | None:
@@ -111,7 +108,7 @@ def _surrounding(rewriting: Rewriting, call: Call, x: Value) -> Value:
     if min(grown) < 2 or x.ndim > 5:
         call.refuse(rewriting, "its spatial axes are not the last ones", NOT_FOLLOWED)
     shape = tuple(grown.get(d, 1) if n == 1 else 1 for d, n in enumerate(x.new[0].shape))
-    return rewriting.module(call, Surrounding(shape[2:]), x, old=x.old)
+    return rewriting.module(call, Surrounding(shape[2:]), x, old=x.old, beside="surrounding")
 
 
 def _as_map(rewriting: Rewriting, call: Call, x: Value) -> Value:
@@ -142,18 +139,9 @@ def _kept(rewriting: Rewriting, call: Call) -> Value | str:
         return "on a larger image it makes no larger map"
     if len(set(value.axis_of)) != len(axes):
         return "it folds spatial axes together"
-    if are_views(call.ops, same_numel=False) and not _keeps_axes(call.inputs[0], value):
+    if are_views(call.ops, same_numel=False) and not keeps_axes(call.inputs[0], value):
         return "it folds a spatial axis with another"
     return obstacle(value.runs, windows=True) or value
-
-
-def _keeps_axes(x: Value, y: Value) -> bool:
-    """Return whether a view leaves each growing axis as it is: as long, and as many before it."""
-    return all(
-        {(axis, s.shape[d], s.shape[:d].numel()) for d, axis in x.axis_of.items()}
-        == {(axis, t.shape[d], t.shape[:d].numel()) for d, axis in y.axis_of.items()}
-        for s, t in zip(x.new, y.new, strict=True)
-    )
 
 
 def _refused(rewriting: Rewriting, call: Call, why: str = "") -> Any:

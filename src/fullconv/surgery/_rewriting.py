@@ -154,8 +154,7 @@ class Rewriting:
 
     def call(self, node: fx.Node) -> Call:
         """Return a call of the old graph with its arguments, run on the patch."""
-        args = map_aggregate(node.args, self._known)
-        kwargs = map_aggregate(dict(node.kwargs), self._known)
+        args, kwargs = self.known((node.args, dict(node.kwargs)))
         try:
             old, ops = self._run(node.op, node.target, *_with((args, kwargs), _old))
         except Exception as error:  # whatever the network makes of such an image
@@ -165,8 +164,13 @@ class Rewriting:
             ) from error
         return Call(node=node, args=args, kwargs=kwargs, old=old, ops=ops)  # pyright: ignore[reportArgumentType] (fx's own types)
 
-    def _known(self, leaf: Argument) -> Any:
-        return self.values[leaf] if isinstance(leaf, fx.Node) else leaf
+    def known(self, arguments: Any) -> Any:
+        """Return arguments of the old graph with the values that its calls became."""
+
+        def look(leaf: Argument) -> Any:
+            return self.values[leaf] if isinstance(leaf, fx.Node) else leaf
+
+        return map_aggregate(arguments, look)
 
     def emit(
         self,
@@ -216,13 +220,13 @@ class Rewriting:
         kind: Kind = "map",
         grid: Value | None = None,
         old: Any = None,
+        beside: str = "",
     ) -> Value:
-        """Put a module into the new network and call it.
+        """Put a module into the new network, by the name of the one that it replaces, and call it.
 
-        One of PyTorch's own takes the name of the module that it replaces.
+        A module that replaces none is named by what it does `beside` the call.
         """
-        own = type(module).__module__.startswith("torch.nn")
-        path = self._path(call.node, "" if own else f"_{type(module).__name__.lower()}")
+        path = self._path(call.node, beside and f"_{beside}")
         parent, _, name = path.rpartition(".")
         module.train(self.captured.root.training)
         self._added[path] = hollow(module).eval()
@@ -283,6 +287,11 @@ def _run(meta: nn.Module, op: str, target: Any, args: Any, kwargs: Any) -> Any:
             return target(*args, **kwargs)
 
 
+def nodes(arguments: Any) -> Any:
+    """Return arguments with the nodes of the new graph for the values in them."""
+    return _with(arguments, _node)
+
+
 def _node(value: Value) -> fx.Node:
     return value.node
 
@@ -307,3 +316,18 @@ def _with(values: Any, look: Callable[[Value], Any]) -> Any:
 def _writes_in_place(node: fx.Node) -> bool:
     """Return whether a call counts even if nothing uses what it returns."""
     return node.op in ("placeholder", "output") or str(node.target).rstrip("_") != str(node.target)
+
+
+def holds_tensors(value: Any) -> bool:
+    """Return whether a value is a tensor, or several."""
+    leaves = value if isinstance(value, tuple | list) else (value,)
+    return any(isinstance(leaf, Tensor) for leaf in leaves)
+
+
+def keeps_axes(x: Value, y: Value) -> bool:
+    """Return whether a view leaves each growing axis as it is: as long, and as many before it."""
+    return all(
+        {(axis, s.shape[d], s.shape[:d].numel()) for d, axis in x.axis_of.items()}
+        == {(axis, t.shape[d], t.shape[:d].numel()) for d, axis in y.axis_of.items()}
+        for s, t in zip(x.new, y.new, strict=True)
+    )

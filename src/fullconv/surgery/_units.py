@@ -132,7 +132,7 @@ def by_rows(rewriting: Rewriting, call: Call, x: Value) -> Value:
     """Return the vectors of patches as rows ``(batch * patches, features)``."""
     if x.kind == "rows":
         return x
-    rows = rewriting.module(call, Rows(windows(x)), x, kind="rows", grid=x)
+    rows = rewriting.module(call, Rows(windows(x)), x, kind="rows", grid=x, beside="rows")
     return replace(rows, old=x.old)
 
 
@@ -141,7 +141,7 @@ def unit_of_rows(rewriting: Rewriting, call: Call, x: Value) -> Value | None:
     if x.grid is None or x.old.shape[2:].numel() != 1:
         return None
     flat = rewriting.emit(call, torch.flatten, (x, 1), kind="rows", grid=x.grid, old=x.old)
-    unit = rewriting.module(call, Grid(windows(x.grid)), flat, x.grid)
+    unit = rewriting.module(call, Grid(windows(x.grid)), flat, x.grid, beside="grid")
     return replace(unit, old=x.old) if unit.ndim == x.old.ndim else None
 
 
