@@ -238,21 +238,20 @@ def losses(net: nn.Module, budget: int) -> Mapping[str, Callable[[Tensor, Tensor
 def take_step(kind: str, side: int, budget: int) -> dict[str, float]:
     """Run one step, forward and backward."""
     net = large()
-    loss = losses(net, budget or 2**30)[kind]
-    for size in (256, side):
-        image, target = picture(size)
-        net.zero_grad()
-        found = watched(lambda i=image, t=target: loss(i, t).backward())
-    return found
+    losses(net, 2**30)[kind](*picture(256)).backward()
+    net.zero_grad()
+    loss, (image, target) = losses(net, budget or 2**30)[kind], picture(side)
+    return watched(lambda: loss(image, target).backward())
 
 
 def compare_steps(names: tuple[str, str], sides: tuple[int, ...], rounds: int) -> dict[str, Any]:
-    """Return the figures of a step through windows beside the whole one."""
+    """Return the figures of a step through windows beside the whole one; a trial has half its memory."""
+    share = SHARE if rounds > 1 else 1 / 2
     whole, windows = names
     figures: dict[str, Any] = {}
     for side in sides:
         case = ("--case", "step", "--side", str(side), "--kind")
-        budget = int(bench.in_fresh_process(__file__, *case, whole)["extra"] * SHARE)
+        budget = int(bench.in_fresh_process(__file__, *case, whole)["extra"] * share)
         cases = {whole: (*case, whole), windows: (*case, windows, "--budget", str(budget))}
         runs = bench.in_turn(__file__, cases, rounds)
         figures[str(side)] = {
@@ -266,13 +265,13 @@ def compare_steps(names: tuple[str, str], sides: tuple[int, ...], rounds: int) -
 
 def steps(trial: bool) -> dict[str, Any]:
     """Return the figures of StepLoss."""
-    sides, rounds = ((512,), 1) if trial else (STEP_SIDES, ROUNDS)
+    sides, rounds = ((1024,), 1) if trial else (STEP_SIDES, ROUNDS)
     return compare_steps(("whole", "step_loss"), sides, rounds)
 
 
 def streamed(trial: bool) -> dict[str, Any]:
     """Return the figures of Streamed."""
-    side, rounds = (512, 1) if trial else (STREAMED_SIDE, ROUNDS)
+    side, rounds = (1024, 1) if trial else (STREAMED_SIDE, ROUNDS)
     return compare_steps(("whole_dice", "streamed_dice"), (side,), rounds)
 
 
