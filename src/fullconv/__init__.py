@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fullconv.execution import StepLoss as StepLoss
     from fullconv.execution import Streamed as Streamed
     from fullconv.geometry import Geometry as Geometry
+    from fullconv.planning import plan as plan
     from fullconv.prediction import predict as predict
     from fullconv.sampling import Balanced as Balanced
     from fullconv.sampling import Hard as Hard
@@ -52,6 +53,7 @@ __all__ = [
     "densify",
     "freeze_norms",
     "networks",
+    "plan",
     "predict",
     "rule",
     "shift_and_stitch",
@@ -78,6 +80,7 @@ _HOME = {
     "convolutionalize": "fullconv.surgery",
     "densify": "fullconv.surgery",
     "freeze_norms": "fullconv.surgery",
+    "plan": "fullconv.planning",
     "predict": "fullconv.prediction",
     "rule": "fullconv.tracing",
     "shift_and_stitch": "fullconv.surgery",

@@ -1,19 +1,30 @@
 """Windows through the network, under a memory budget: forward, and exact losses with their gradient."""
 
 from fullconv.execution._ahead import Behind, ahead
-from fullconv.execution._cost import multiplications
+from fullconv.execution._cost import WITH_BACKWARD, multiplications, operations
 from fullconv.execution._handed import add_up, gradients, handed
-from fullconv.execution._memory import available_bytes, forward_bytes, in_words, parse_memory
+from fullconv.execution._memory import (
+    available_bytes,
+    forward_bytes,
+    in_words,
+    parse_memory,
+    return_freed_memory,
+)
 from fullconv.execution._passes import Passes
 from fullconv.execution._pixels import laid_out, like_weights, read
+from fullconv.execution._planner import Planner
+from fullconv.execution._spread import Mask
 from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._streamed import Streamed
 from fullconv.execution._units import choose
 from fullconv.execution._windows import Windows, run_window
 
 __all__ = [
+    "WITH_BACKWARD",
     "Behind",
+    "Mask",
     "Passes",
+    "Planner",
     "StepLoss",
     "Streamed",
     "Windows",
@@ -28,7 +39,9 @@ __all__ = [
     "laid_out",
     "like_weights",
     "multiplications",
+    "operations",
     "parse_memory",
     "read",
+    "return_freed_memory",
     "run_window",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 
@@ -90,6 +91,7 @@ def band_cover(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[W
     return grid_of(geometry, shape, (*geometry.map_shape(shape)[:-1], block))
 
 
+@lru_cache(maxsize=64)
 def least_window(
     geometry: Geometry, shape: tuple[int, ...], multiples: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ alive (`_ledger`), and what operators take besides (`_scratch`).
 
 from fullconv.planning._ledger import Block, Course, Tick
 from fullconv.planning._manner import Manner
+from fullconv.planning._plan import Plan, plan, planned
+from fullconv.planning._regimes import RegimePlan, WindowShape
 from fullconv.planning._rehearsal import (
     Rehearsal,
     rehearse_forward,
@@ -17,8 +19,13 @@ __all__ = [
     "Block",
     "Course",
     "Manner",
+    "Plan",
+    "RegimePlan",
     "Rehearsal",
     "Tick",
+    "WindowShape",
+    "plan",
+    "planned",
     "rehearse_forward",
     "rehearse_step",
     "rehearse_windows",

@@ -209,6 +209,11 @@ class Course:
         return int(self.total().max(initial=0))
 
     @property
+    def standing_bytes(self) -> int:
+        """Bytes of weights and of the optimiser's state, which are there all the time."""
+        return sum(b.nbytes for b in self.blocks if b.kind in ("parameters", "optimizer"))
+
+    @property
     def peak_tick(self) -> int:
         """Which operator is running then."""
         return int(self.total().argmax()) if self.ticks else 0

@@ -26,9 +26,14 @@ from fullconv.geometry import Box
 from fullconv.planning._ledger import Course, Ledger
 from fullconv.planning._manner import Manner
 from fullconv.planning._twin import device_of, twin
+from fullconv.planning._words import times
 from fullconv.tracing import Modules, the_map
 
 PLAIN = Manner()
+
+
+class UnfitShapeError(FullconvError):
+    """A network fails on images of a shape."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,11 +254,7 @@ def _refusals(net: nn.Module, shape: Sequence[int]) -> Generator[None]:
             "`forward`"
         ) from error
     except Exception as error:
-        raise FullconvError(
-            f"`shape` must be one that the network takes, got {_times(shape[1:])} px with "
+        raise UnfitShapeError(
+            f"`shape` must be one that the network takes, got {times(shape[1:])} px with "
             f"{shape[0]} channels: {error}"
         ) from error
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

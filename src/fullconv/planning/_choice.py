@@ -1,0 +1,127 @@
+"""What to choose among regimes, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.geometry import Box
+from fullconv.planning._regimes import Draft, RegimePlan, least_bytes
+from fullconv.planning._rehearsal import rehearse_step
+from fullconv.planning._words import amount, ratio, times
+from fullconv.tracing import hollow, trace
+
+PRECISIONS = {"32": "float32", "bf16": "bf16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to do.
+
+    Attributes:
+        regime: Name of the regime.
+        batch: Images of a step, at most.
+        peak_bytes: What such a step takes.
+        words: The same in one line, with the reason.
+    """
+
+    regime: str
+    batch: int
+    peak_bytes: int
+    words: str
+
+
+def choose(
+    draft: Draft,
+    regimes: Sequence[RegimePlan],
+    most: int,
+    taken: Callable[[int], int],
+    patch: int | None,
+) -> Choice:
+    """Return what to do: whole images at once if they fit, else through windows.
+
+    Args:
+        draft: What regimes have in common.
+        regimes: Their plans; the first is that of whole images.
+        most: Whole images that fit into one step.
+        taken: The bytes that a step over so many whole images takes.
+        patch: Pixels of the sub-image that one unit needs; None if not known.
+
+    Raises:
+        FullconvError: If nothing fits; the message says what would.
+    """
+    assert draft.memory is not None
+    batch = regimes[0].images
+    kind = PRECISIONS[draft.manner.precision]
+    if most >= batch:
+        peak = taken(most)
+        words = f"whole images, up to {most} in a step, {kind}: {_of(peak, draft.memory)}"
+        return Choice(
+            regime="whole", batch=most, peak_bytes=peak, words=words + _against(draft, patch)
+        )
+    streamed = next(r for r in regimes if r.name == "streamed")
+    if streamed.refusal:
+        raise FullconvError(_nothing_fits(draft, taken(1)))
+    widest = max((w.shape for w in streamed.windows), key=prod)
+    extra = streamed.pixels / (streamed.images * prod(draft.sides))
+    words = (
+        f"whole images through windows of {times(widest)} px, {streamed.images} in a step, {kind}: "
+        f"{_of(streamed.peak_bytes, draft.memory)}, for {ratio(extra)} times the pixels; at once "
+        f"they would take {amount(taken(batch))}"
+    )
+    return Choice(
+        regime="streamed",
+        batch=streamed.images,
+        peak_bytes=streamed.peak_bytes,
+        words=words + _against(draft, patch),
+    )
+
+
+def patch_px(draft: Draft) -> int | None:
+    """Return the pixels of the window of one unit in the middle of the map; None if not finite."""
+    try:
+        geometry = draft.planner.geometry(draft.shape[0], draft.sides)
+    except FullconvError:
+        try:
+            geometry = trace(hollow(draft.net).eval(), draft.shape[0], shape=draft.sides)
+        except FullconvError:
+            return None
+    middle = tuple(size // 2 for size in draft.map_shape)
+    unit = Box(start=middle, stop=tuple(m + 1 for m in middle))
+    return geometry.window(unit, draft.sides).reads.size
+
+
+def _against(draft: Draft, patch: int | None) -> str:
+    """Return what patches would compute, one for each unit."""
+    if patch is None:
+        return ""
+    more = patch * prod(draft.map_shape) / prod(draft.sides)
+    return f"; a patch for each unit would compute {ratio(more)} times the pixels"
+
+
+def _of(peak: int, memory: int) -> str:
+    return f"{amount(peak)} of {amount(memory)}"
+
+
+def _nothing_fits(draft: Draft, one: int) -> str:
+    """Return why nothing fits, the least that would, and what else would help."""
+    assert draft.memory is not None
+    head = (
+        f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients and "
+        f"the optimiser's state alone take {amount(draft.standing)}"
+    )
+    try:
+        least, window = least_bytes(draft)
+        if least < one:
+            return (
+                f"{head}: the least that works is {amount(least)}, in windows of {times(window)} px"
+            )
+        why = ""
+    except NotLocalError as error:
+        why = f"; windows would do with less, but {error}"
+    half = replace(draft.manner, precision="bf16")
+    other = draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course)
+    in_half = f", or {amount(other)} in bf16" if other < one else ""
+    return f"{head}: the least that works is {amount(one)}, for one whole image{in_half}{why}"

@@ -1,0 +1,142 @@
+"""A few small steps, really made, that say what a machine makes of a rehearsal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fullconv.errors import FullconvError
+from fullconv.execution import WITH_BACKWARD, operations
+from fullconv.planning._gauge import MEASURED_ERROR, Gauge
+from fullconv.planning._ledger import Course
+from fullconv.planning._manner import Manner
+from fullconv.planning._pace import fitted
+from fullconv.planning._rehearsal import rehearse_step
+from fullconv.planning._sizes import nearest_shapes
+from fullconv.planning._small_steps import Took
+from fullconv.planning._twin import device_of
+from fullconv.tracing import hollow, record
+
+# Pixels of the images of small steps: enough to tell starting from computing.
+SMALL_PX = (160**2, 384**2)
+# A step that is measured takes no more than this, whatever was planned.
+MOST_BYTES = 2**30
+SECONDS = 300  # after which a small step is given up
+LEAST_FACTOR, MOST_FACTOR = 0.9, 1.6
+
+
+def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
+    """Return what this machine makes of rehearsals, from small steps in a process of its own.
+
+    Args:
+        net: The network, in the mode that it is trained in.
+        shape: Of the images that are planned, `(channels, *spatial)`; small ones are like them.
+        manner: How steps are made.
+
+    Raises:
+        FullconvError: If no such step could be made; the message says why.
+    """
+    device = device_of(net)
+    shapes = small_shapes(net, shape, manner)
+    took = _in_a_process(net, manner, device, [(1, s) for s in shapes])
+    courses = [rehearse_step(net, s, manner=manner).course for s in shapes]
+    factor = _factor([(t.peak_bytes - t.left_bytes, c) for t, c in zip(took, courses, strict=True)])
+    last, course = took[-1], courses[-1]
+    expected = course.standing_bytes + factor * (course.peak_bytes - course.standing_bytes)
+    work = [WITH_BACKWARD * operations(record(net, s[0], s[1:])) for s in shapes]
+    return Gauge(
+        loaded=max(0, round(last.peak_bytes - last.before_bytes - expected)),
+        factor=factor,
+        error=MEASURED_ERROR,
+        pace=fitted([(w, t.seconds) for w, t in zip(work, took, strict=True)]),
+        measured=True,
+    )
+
+
+def _factor(runs: Sequence[tuple[int, Course]]) -> float:
+    """Return what is taken for each byte that is counted, from steps of two sizes; 1 from one size.
+
+    What is left after a step has room in it that the next one uses: so single steps seem to take less,
+    and only their difference tells.
+    """
+    (few, small), (many, large) = runs[0], runs[-1]
+    counted = [c.peak_bytes - c.standing_bytes for c in (small, large)]
+    if counted[1] <= counted[0]:
+        return 1.0
+    found = (many - few) / (counted[1] - counted[0])
+    return min(max(found, LEAST_FACTOR), MOST_FACTOR)
+
+
+def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list[tuple[int, ...]]:
+    """Return shapes of small images that the network takes, smallest first; the last one counts.
+
+    Raises:
+        FullconvError: If none of them would be small.
+    """
+    channels, *sides = shape
+    found: dict[tuple[int, ...], None] = {}
+    for px in SMALL_PX:
+        share = min(1.0, (px / prod(sides)) ** (1 / len(sides)))
+        small = (channels, *(max(1, round(side * share)) for side in sides))
+        fitting = _fitting(net, small)
+        if rehearse_step(net, fitting, manner=manner).peak_bytes <= MOST_BYTES:
+            found[fitting] = None
+    if not found:
+        raise FullconvError(
+            f"`net` must take images that are small enough to be tried, got one whose smallest step "
+            f"would take more than {MOST_BYTES // 2**20} MiB"
+        )
+    return list(found)
+
+
+def _fitting(net: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape, or the nearest larger one that the network takes."""
+    try:
+        rehearse_step(net, shape)
+    except FullconvError:
+        nearest = nearest_shapes(net, shape)
+        return (shape[0], *nearest[-1]) if nearest else shape
+    return shape
+
+
+def _in_a_process(
+    net: nn.Module,
+    manner: Manner,
+    device: torch.device,
+    shapes: Sequence[tuple[int, tuple[int, ...]]],
+) -> list[Took]:
+    """Return what steps over images of these numbers and shapes took in a process of their own."""
+    job = {"device": str(device), "threads": torch.get_num_threads(), "shapes": shapes}
+    path = os.pathsep.join(filter(None, sys.path))
+    with tempfile.TemporaryDirectory(prefix="fullconv-") as folder:
+        home = Path(folder)
+        (home / "job.json").write_text(json.dumps(job))
+        try:
+            torch.save((hollow(net), manner), home / "net.pt")
+            done = subprocess.run(
+                [sys.executable, "-m", "fullconv.planning._small_steps", folder],
+                capture_output=True, text=True, check=True, timeout=SECONDS,
+                env=os.environ | {"PYTHONPATH": path},
+            )  # fmt: skip
+        except subprocess.SubprocessError as error:
+            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
+            raise _not_measured(net, said[-1]) from error
+        except Exception as error:  # whatever cannot be pickled
+            raise _not_measured(net, str(error)) from error
+    return [Took(**took) for took in json.loads(done.stdout.strip().splitlines()[-1])]
+
+
+def _not_measured(net: nn.Module, why: str) -> FullconvError:
+    return FullconvError(
+        f"`net` must run in a process of its own to be measured, got a {type(net).__name__} that does "
+        f"not: {why}; define its class in a module that can be imported"
+    )

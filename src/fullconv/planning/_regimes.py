@@ -1,0 +1,310 @@
+"""What the steps of a regime are made of, and what they cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fullconv.errors import FullconvError, NotLocalError
+from fullconv.execution import WITH_BACKWARD, Mask, Planner, operations
+from fullconv.geometry import Box, least_window
+from fullconv.planning._gauge import Gauge
+from fullconv.planning._manner import Manner
+from fullconv.planning._rehearsal import rehearse_windows
+from fullconv.planning._twin import device_of
+from fullconv.planning._words import amount
+from fullconv.sampling import Sampler, Whole, generator
+from fullconv.tracing import record
+
+# Units of one image above which they are not drawn one by one to be planned: all are taken.
+MOST_DRAWN = 2**26
+# What a plan takes of its memory at least, where larger windows would help.
+ENOUGH = 0.88
+ROUNDS = 4
+# How far the estimate of what a window takes may be above what it takes.
+MOST_ABOVE = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowShape:
+    """Windows of one shape in a step.
+
+    Attributes:
+        shape: What each reads, in px per axis.
+        count: How many a step has.
+    """
+
+    shape: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegimePlan:
+    """What the steps of a regime take and cost.
+
+    Attributes:
+        name: Of the regime.
+        images: That a step looks at.
+        windows: What goes through the network in a step, by shape; whole images are windows too.
+        together: Windows of the largest shape that run at once.
+        terms: Units whose loss counts in a step.
+        peak_bytes: The most memory that a step takes, with all that it stands on.
+        step_bytes: What `fullconv.StepLoss` is to be given as `memory`; None for no windows.
+        operations: Of a step, backward included.
+        seconds: Of a step.
+        epoch_steps: Steps until every image was looked at once; None if their number is not known.
+        refusal: Why there can be no such step; empty if there can.
+    """
+
+    name: str
+    images: int = 0
+    windows: tuple[WindowShape, ...] = ()
+    together: int = 1
+    terms: int = 0
+    peak_bytes: int = 0
+    step_bytes: int | None = None
+    operations: float = 0.0
+    seconds: float = 0.0
+    epoch_steps: int | None = None
+    refusal: str = ""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that a step computes."""
+        return sum(prod(w.shape) * w.count for w in self.windows)
+
+    @property
+    def pixels_per_term(self) -> float:
+        """Pixels that a step computes for each unit whose loss counts."""
+        return self.pixels / max(1, self.terms)
+
+    def is_whole(self, sides: tuple[int, ...]) -> bool:
+        """Return whether images of these sides go through the network uncut."""
+        return all(window.shape == sides for window in self.windows)
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """Seconds until every image was looked at once."""
+        return None if self.epoch_steps is None else self.epoch_steps * self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What the regimes of a plan have in common.
+
+    Attributes:
+        net: The network, in the mode that it is trained in.
+        planner: Of its windows.
+        shape: Of an image, `(channels, *spatial)`.
+        map_shape: Of its map, `(*spatial)`.
+        manner: How steps are made.
+        gauge: What the machine makes of a rehearsal.
+        standing: Bytes of weights, their gradients and the optimiser's state.
+        memory: Bytes that there are; None for no limit.
+        images: In the data set; None if not known.
+    """
+
+    net: nn.Module
+    planner: Planner
+    shape: tuple[int, ...]
+    map_shape: tuple[int, ...]
+    manner: Manner
+    gauge: Gauge
+    standing: int
+    memory: int | None
+    images: int | None
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Shape of an image without channels."""
+        return self.shape[1:]
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of one image and its labels."""
+        return 4 * prod(self.shape) + 8 * prod(self.map_shape)
+
+    def epoch_steps(self, images: int) -> int | None:
+        """Return the steps until every image was looked at once."""
+        return None if self.images is None else ceil(self.images / images)
+
+
+def whole(draft: Draft, batch: int, peak_bytes: int) -> RegimePlan:
+    """Return the plan of whole images at once.
+
+    Args:
+        draft: What regimes have in common.
+        batch: Images of a step.
+        peak_bytes: What such a step takes.
+    """
+    work = batch * WITH_BACKWARD * operations(record(draft.net, draft.shape[0], draft.sides))
+    return RegimePlan(
+        name="whole",
+        images=batch,
+        windows=(WindowShape(shape=draft.sides, count=batch),),
+        together=batch,
+        terms=batch * prod(draft.map_shape),
+        peak_bytes=peak_bytes,
+        operations=work,
+        seconds=draft.gauge.pace.seconds(work, runs=1),
+        epoch_steps=draft.epoch_steps(batch),
+    )
+
+
+def through_windows(draft: Draft, name: str, sampler: Sampler, images: int) -> RegimePlan:
+    """Return the plan of steps over chosen units, through windows as `fullconv.StepLoss` has them.
+
+    Args:
+        draft: What regimes have in common.
+        name: Of the regime.
+        sampler: Which units count.
+        images: That a step looks at.
+    """
+    try:
+        units = _drawn(sampler, draft.map_shape, images)
+        return _fitted(draft, name, units)
+    except FullconvError as error:
+        return RegimePlan(name=name, images=images, refusal=str(error))
+
+
+def least_bytes(draft: Draft) -> tuple[int, tuple[int, ...]]:
+    """Return the least memory that a step over all units of one image takes, and its windows' shape.
+
+    Raises:
+        NotLocalError: If a layer looks at the whole image.
+    """
+    geometry = draft.planner.geometry(draft.shape[0], draft.sides)
+    shape = least_window(geometry, draft.sides)
+    return _taken(draft, shape, None, 1, images=1), shape
+
+
+def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
+    """Return the plan whose windows take most of the memory, and no more.
+
+    The windows are chosen by an estimate of what they take, and then rehearsed; what steps may add is
+    corrected until both agree.
+
+    Raises:
+        FullconvError: If not even the smallest windows fit.
+    """
+    if draft.memory is None:
+        return _planned(draft, name, units, None)
+    left = draft.memory - draft.standing - draft.gauge.loaded - len(units) * draft.data_bytes
+    least = _least_estimate(draft)
+    if left < least / MOST_ABOVE:
+        raise FullconvError(
+            f"the smallest windows take about {amount(least)}, where {amount(max(0, left))} of "
+            f"{amount(draft.memory)} are left beside weights, gradients, optimiser and "
+            f"{len(units)} images with their labels"
+        )
+    step_bytes, best = max(left, least), None
+    for _ in range(ROUNDS):
+        found = _planned(draft, name, units, step_bytes)
+        if found.peak_bytes <= draft.memory:
+            best = found if best is None else max(best, found, key=lambda f: f.peak_bytes)
+            if found.peak_bytes >= ENOUGH * draft.memory or found.is_whole(draft.sides):
+                break
+        taken = found.peak_bytes - (draft.memory - left)
+        step_bytes = max(least, int(step_bytes * 0.96 * left / max(1, taken)))
+    if best is None:
+        raise FullconvError(f"not even the smallest windows fit into {amount(draft.memory)}")
+    return best
+
+
+def _least_estimate(draft: Draft) -> int:
+    """Return what the smallest windows take by the estimate; 1 byte if nothing is known of windows."""
+    channels, planner = draft.shape[0], draft.planner
+    try:
+        geometry = planner.geometry(channels, draft.sides)
+    except NotLocalError:
+        return 1
+    least = least_window(geometry, draft.sides)
+    return ceil(planner.costs(channels, geometry).training_bytes(least))
+
+
+def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | None) -> RegimePlan:
+    channels, planner = draft.shape[0], draft.planner
+    planner.memory = step_bytes
+    windows = [
+        window
+        for chosen in units
+        for window in planner.cover(
+            channels, draft.sides, draft.map_shape, None if chosen is None else Mask(chosen)
+        )
+    ]
+    counts = Counter(window.reads.shape for window in windows)
+    device = device_of(draft.net).type
+    together = {
+        shape: min(count, planner.most_together(channels, shape, count, device))
+        for shape, count in counts.items()
+    }
+    largest = max(windows, key=lambda w: together[w.reads.shape] * w.reads.size)
+    most = together[largest.reads.shape]
+    taken = _taken(draft, largest.reads.shape, largest.inside, most, len(units))
+    work = _work(draft, counts)
+    return RegimePlan(
+        name=name,
+        images=len(units),
+        windows=tuple(WindowShape(shape=s, count=n) for s, n in counts.most_common()),
+        together=most,
+        terms=sum(prod(draft.map_shape) if u is None else int(u.sum()) for u in units),
+        peak_bytes=taken,
+        step_bytes=step_bytes,
+        operations=work,
+        seconds=draft.gauge.pace.seconds(
+            work, sum(ceil(n / together[s]) for s, n in counts.items())
+        ),
+        epoch_steps=draft.epoch_steps(len(units)),
+    )
+
+
+def _taken(
+    draft: Draft, shape: tuple[int, ...], owned: Box | None, together: int, images: int
+) -> int:
+    """Return the bytes that a step with such windows takes."""
+    found = rehearse_windows(
+        draft.net,
+        (draft.shape[0], *shape),
+        owned=owned,
+        together=together,
+        held_bytes=images * draft.data_bytes,
+        manner=draft.manner,
+    )
+    return draft.gauge.taken(found.course)
+
+
+def _work(draft: Draft, counts: Mapping[tuple[int, ...], int]) -> float:
+    """Return the operations of windows of these shapes, backward included."""
+    channels, planner = draft.shape[0], draft.planner
+    try:
+        costs = planner.costs(channels, planner.geometry(channels, draft.sides))
+    except NotLocalError:  # then they are whole images
+        each = {s: operations(record(draft.net, channels, s)) for s in counts}
+    else:
+        each = {s: float(costs.operations(s)) for s in counts}
+    return WITH_BACKWARD * sum(n * each[s] for s, n in counts.items())
+
+
+def _drawn(sampler: Sampler, map_shape: tuple[int, ...], images: int) -> list[Any]:
+    """Return which units of each image count, as a sampler might draw them; None for all."""
+    if isinstance(sampler, Whole) or prod(map_shape) > MOST_DRAWN:
+        return [None] * images
+    targets = [torch.zeros(map_shape, dtype=torch.long) for _ in range(images)]
+    return [_as_mask(chosen, map_shape) for chosen in sampler(targets, generator(0))]
+
+
+def _as_mask(chosen: Any, map_shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    if isinstance(chosen, Tensor):
+        return (chosen != 0).numpy()
+    mask = np.zeros(map_shape, np.bool_)
+    for box in chosen:
+        mask[box.slices] = True
+    return mask

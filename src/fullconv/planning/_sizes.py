@@ -1,0 +1,75 @@
+"""Sizes that a network takes, for those that get one that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from fullconv.errors import BadConfigError, FullconvError
+from fullconv.planning._rehearsal import Rehearsal, UnfitShapeError, rehearse_forward
+from fullconv.planning._words import times
+from fullconv.tracing import hollow, trace
+
+# Sides that networks ask for are multiples of powers of two.
+POWERS = (2, 4, 8, 16, 32, 64)
+
+
+def checked(
+    run: Callable[..., Rehearsal], net: nn.Module, shape: Sequence[int], **settings: Any
+) -> Rehearsal:
+    """Return what a rehearsal shows, or say which sizes the network takes.
+
+    Args:
+        run: The rehearsal.
+        net: The network.
+        shape: Of an image, `(channels, *spatial)`.
+        **settings: What the rehearsal takes besides.
+
+    Raises:
+        BadConfigError: If it is no shape of an image.
+        FullconvError: If the network does not take it, with the nearest that it takes.
+    """
+    whole = all(type(size) is int and size > 0 for size in shape)
+    if not whole or not 2 <= len(shape) <= 4:
+        raise BadConfigError(
+            "`shape` must be (channels, *spatial) with 1 to 3 spatial axes, such as (3, 980, 980), got "
+            f"{tuple(shape)}"
+        )
+    try:
+        return run(net, shape, **settings)
+    except UnfitShapeError as error:
+        nearest = " and ".join(f"{times(found)} px" for found in nearest_shapes(net, shape))
+        if not nearest:
+            raise
+        raise FullconvError(
+            f"`shape` must be one that the network takes, got an image of {times(shape[1:])} px: "
+            f"nearest are {nearest}"
+        ) from error
+
+
+def nearest_shapes(net: nn.Module, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the nearest sizes that a network takes, smaller and larger; none if none is found."""
+    channels, *sides = shape
+    try:
+        return trace(hollow(net).eval(), channels).nearest_shapes(tuple(sides))
+    except FullconvError:
+        pass
+    for power in POWERS:
+        below = tuple(size // power * power for size in sides)
+        above = tuple(-(-size // power) * power for size in sides)
+        found = tuple(s for s in dict.fromkeys((below, above)) if _takes(net, channels, s))
+        if found:
+            return found
+    return ()
+
+
+def _takes(net: nn.Module, channels: int, sides: tuple[int, ...]) -> bool:
+    if min(sides) < 1:
+        return False
+    try:
+        rehearse_forward(net, (channels, *sides))
+    except FullconvError:
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""A program: makes a few small steps and prints what they took, as one line of JSON.
+
+It is run in a process of its own (`_measure`), so that running out of memory would end nothing else,
+and so that what is loaded for good can be told from what steps take. Weights are drawn anew: only their
+shapes matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fullconv.execution import laid_out, return_freed_memory
+from fullconv.planning._manner import Manner
+
+RUNS = 2  # timed, of which the faster one counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Took:
+    """What steps over images of one shape took.
+
+    Attributes:
+        before_bytes: What the process held before it had the network.
+        peak_bytes: The most that it held, while one was made that was not the first.
+        left_bytes: What it held afterwards, images and gradients given back.
+        seconds: Of the fastest one.
+    """
+
+    before_bytes: int
+    peak_bytes: int
+    left_bytes: int
+    seconds: float
+
+
+class Meter:
+    """Counts the memory of the process, or that of PyTorch's allocator on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def now(self) -> int:
+        """Return the bytes that are held now."""
+        if self._device.type == "cuda":
+            return torch.cuda.memory_allocated(self._device)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def start(self) -> None:
+        """Let `peak` count from now on."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """Return the most bytes that were held since `start`."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            return torch.cuda.max_memory_reserved(self._device)
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+class Steps:
+    """Steps over whole images with one network.
+
+    Args:
+        net: The network, with numbers.
+        manner: How steps are made.
+        device: Where.
+    """
+
+    def __init__(self, net: nn.Module, manner: Manner, device: torch.device) -> None:
+        self._net, self._manner, self._device = net, manner, device
+        self._descent = manner.descent(p for p in net.parameters() if p.requires_grad)
+
+    def make(self, batch: int, shape: tuple[int, ...]) -> float:
+        """Make a step and return its seconds; gradients are given back."""
+        image = torch.rand(batch, *shape, device=self._device)
+        self._wait()
+        start = time.perf_counter()
+        self._loss(image).backward()
+        self._descent.step()
+        self._descent.zero_grad()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _loss(self, image: Tensor) -> Tensor:
+        with self._manner.cast(self._device):
+            logits = self._net(laid_out(image, self._net))
+            labels = torch.zeros(
+                (len(image), *logits.shape[2:]), dtype=torch.long, device=self._device
+            )
+            return self._manner.total(logits.float(), labels)
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def with_numbers(net: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network that had none with some that compute without overflow."""
+    net = net.to_empty(device=device)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.normal_(0, (weight[0].numel() if weight.ndim > 1 else 1) ** -0.5)
+        for buffer in net.buffers():
+            buffer.fill_(1)
+    return net
+
+
+def measure(
+    net: nn.Module, manner: Manner, device: torch.device, shapes: list[tuple[int, tuple[int, ...]]]
+) -> list[Took]:
+    """Return what steps took, for each number and shape of images."""
+    meter = Meter(device)
+    before = meter.now()
+    steps = Steps(with_numbers(net, device), manner, device)
+    found: list[Took] = []
+    for batch, shape in shapes:
+        steps.make(batch, shape)
+        meter.start()
+        seconds = min(steps.make(batch, shape) for _ in range(RUNS))
+        found.append(
+            Took(
+                before_bytes=before,
+                peak_bytes=meter.peak(),
+                left_bytes=meter.now(),
+                seconds=seconds,
+            )
+        )
+    return found
+
+
+def main(folder: Path) -> None:
+    """Read what to do from a folder, and print what it took."""
+    import_module("torch._dynamo")  # optimisers do, in their first step
+    job: dict[str, Any] = json.loads((folder / "job.json").read_text())
+    torch.set_num_threads(job["threads"])
+    return_freed_memory()
+    # Written by the process that started this one.
+    net, manner = torch.load(folder / "net.pt", weights_only=False)
+    shapes = [(batch, tuple(shape)) for batch, shape in job["shapes"]]
+    found = measure(net, manner, torch.device(job["device"]), shapes)
+    sys.stdout.write(json.dumps([asdict(took) for took in found]) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

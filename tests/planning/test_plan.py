@@ -1,0 +1,228 @@
+"""What a plan says, against closed formulas and the steps that would be made."""
+
+import json
+from math import prod
+
+import pytest
+import torch
+from torch import nn
+
+import fullconv as fc
+from fullconv.planning import Plan, rehearse_step
+from fullconv.planning._gauge import LOADED_BYTES
+from fullconv.planning._words import amount, count, duration, ratio
+
+SHAPE = (3, 100, 92)
+LOADED = LOADED_BYTES["cpu"]
+
+
+def small() -> nn.Module:
+    """A field of 12 px, a stride of 2 px, no padding."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(),
+        nn.Conv2d(16, 4, 2),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return fc.plan(small(), SHAPE, batch=2, memory="100 MiB", images=25)
+
+
+def test_bytes_are_those_of_the_formulas(plan: Plan) -> None:
+    weights = 16 * 3 * 25 + 16 + 16 * 16 * 9 + 16 + 4 * 16 * 4 + 4
+    assert plan.parameters == weights
+    assert plan.parameter_bytes == plan.gradient_bytes == 4 * weights
+    assert plan.optimizer_bytes == 2 * 4 * weights + 6 * 4
+    assert plan.image_bytes == 4 * 3 * 100 * 92
+    assert plan.bill.data == 2 * (plan.image_bytes + 8 * prod(plan.map_shape[1:]))
+    assert plan.map_shape == tuple(small()(torch.zeros(1, *SHAPE)).shape[1:])
+    # 980 x 980 px: 10.99 MiB.
+    assert amount(plan.image_bytes * 980 * 980 / (100 * 92)) == "10.99 MiB"
+
+
+def test_the_peak_is_that_of_the_rehearsal_and_of_its_items(plan: Plan) -> None:
+    assert plan.peak_bytes == rehearse_step(small(), SHAPE, batch=2).peak_bytes + LOADED
+    items = ("parameters", "gradients", "optimizer", "data", "saved", "workspace")
+    assert plan.peak_bytes == sum(getattr(plan.bill, item) for item in items)
+    assert sum(layer.saved_bytes for layer in plan.layers) == plan.saved_bytes
+
+
+def test_one_image_more_than_the_largest_batch_does_not_fit() -> None:
+    plan = fc.plan(small(), SHAPE, memory="100 MiB")
+
+    def taken(batch: int) -> int:
+        return rehearse_step(small(), SHAPE, batch=batch).peak_bytes + LOADED
+
+    assert taken(plan.largest_batch) <= plan.memory < taken(plan.largest_batch + 1)
+    assert plan.choice.regime == "whole"
+    assert plan.choice.peak_bytes == taken(plan.largest_batch)
+    few = fc.plan(small(), SHAPE, memory="100 MiB", images=3)
+    assert few.largest_batch == 3
+
+
+def test_whole_images_cost_one_pass_over_their_pixels(plan: Plan) -> None:
+    whole = plan.regime("whole")
+    assert (whole.images, whole.pixels) == (2, 2 * 100 * 92)
+    assert whole.terms == 2 * prod(plan.map_shape[1:])
+    assert whole.epoch_steps == 13
+    assert whole.epoch_seconds == pytest.approx(13 * whole.seconds)
+
+
+def test_patches_compute_their_field_for_each_unit(plan: Plan) -> None:
+    assert plan.patch_px == 12**2  # 5 + (2 - 1) + (3 - 1) * 2 + (2 - 1) * 2
+    units = prod(plan.map_shape[1:])
+    more = plan.patch_px * units / (100 * 92)
+    assert f"a patch for each unit would compute {ratio(more)} times the pixels" in str(plan)
+
+
+def test_windows_are_those_of_the_steps_that_would_be_made() -> None:
+    net = small().eval()
+    found = fc.plan(net, (3, 300, 280), memory="38 MiB", images=10)
+    streamed = found.regime("streamed")
+    assert found.choice.regime == "streamed"
+    assert streamed.peak_bytes <= found.memory
+    assert streamed.step_bytes
+    step = fc.StepLoss(net, nn.CrossEntropyLoss(reduction="none"), memory=streamed.step_bytes)
+    image, target = torch.zeros(3, 300, 280), torch.zeros(found.map_shape[1:], dtype=torch.long)
+    cover = step.cover(image, target)
+    assert sum(w.count for w in streamed.windows) == len(cover)
+    assert streamed.pixels == sum(w.reads.size for w in cover)
+    assert streamed.terms == target.numel()
+    assert f"at once they would take {amount(found.peak_bytes)}" in found.recommendation
+
+
+def test_sampled_steps_look_at_more_images_for_as_many_terms(plan: Plan) -> None:
+    sampled, patchwise = plan.regime("sampled"), plan.regime("patchwise")
+    assert sampled.images == 8
+    assert sampled.terms == pytest.approx(2 * prod(plan.map_shape[1:]), rel=0.05)
+    assert patchwise.terms == 64
+    assert patchwise.pixels_per_term > plan.regime("whole").pixels_per_term
+
+
+def test_a_sampler_of_ones_own_is_planned_beside_the_others() -> None:
+    found = fc.plan(small(), SHAPE, memory="1 GiB", sampler=fc.Balanced(count=100))
+    assert [r.name for r in found.regimes] == [
+        "whole",
+        "streamed",
+        "sampled",
+        "patchwise",
+        "balanced",
+    ]
+    assert found.regime("balanced").terms == 100
+    again = fc.plan(small(), SHAPE, memory="1 GiB", sampler=fc.Patchwise(count=9, size=16))
+    assert 0.5 < again.regime("patchwise").terms / (9 * 16 * 16) <= 1  # they overlap
+
+
+def test_sampled_units_of_few_windows_cost_less_than_the_image() -> None:
+    found = fc.plan(small().eval(), SHAPE, memory="1 GiB", sampler=fc.Patchwise(count=1))
+    assert found.regime("patchwise").pixels == 12**2
+
+
+def test_a_network_that_is_not_local_is_planned_for_whole_images() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
+    found = fc.plan(net, SHAPE, memory="1 GiB")
+    assert found.choice.regime == "whole"
+    assert found.regime("streamed").windows[0].shape == SHAPE[1:]
+    assert found.patch_px == 9  # as it is used
+
+
+def test_half_precision_takes_less_and_sgd_less_state() -> None:
+    plain = fc.plan(small(), SHAPE, memory="1 GiB")
+    half = fc.plan(small(), SHAPE, memory="1 GiB", precision="bf16")
+    sgd = fc.plan(small(), SHAPE, memory="1 GiB", optimizer="sgd")
+    assert half.saved_bytes < 0.7 * plain.saved_bytes
+    assert sgd.optimizer_bytes == plain.gradient_bytes
+
+
+def test_a_plan_is_read_as_json_and_as_a_table(plan: Plan) -> None:
+    values = json.loads(plan.to_json())
+    assert values["peak_bytes"] == plan.peak_bytes
+    assert values["recommendation"] == plan.recommendation
+    assert [r["name"] for r in values["regimes"]] == [r.name for r in plan.regimes]
+    assert values["regimes"][0]["epoch_seconds"] == plan.regime("whole").epoch_seconds
+    assert sum(values["bill"].values()) == plan.peak_bytes
+    text = str(plan)
+    for said in (amount(plan.peak_bytes), "saved activations", "patchwise", "MaxPool2d"):
+        assert said in text
+
+
+def test_a_network_without_numbers_and_of_any_size_is_planned() -> None:
+    with torch.device("meta"):
+        net = fc.networks.build("unet", classes=2, norm="none", width=8, depth=2)
+    found = fc.plan(net, (3, 20_000, 20_000), memory="12 GiB")
+    assert found.peak_bytes > 40 * 2**30
+    assert found.choice.regime == "streamed"
+    assert found.choice.peak_bytes <= 12 * 2**30
+    assert found.regime("streamed").pixels < 1.3 * 20_000**2
+
+
+def test_plans_have_one_or_three_axes_too() -> None:
+    signal = nn.Sequential(nn.Conv1d(2, 8, 9), nn.ReLU(), nn.Conv1d(8, 3, 1))
+    assert fc.plan(signal, (2, 5_000), memory="1 GiB").map_shape == (3, 4_992)
+    volume = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Conv3d(4, 2, 1))
+    assert fc.plan(volume, (1, 20, 30, 40), memory="1 GiB").map_shape == (2, 18, 28, 38)
+
+
+class Halving(nn.Module):
+    """Takes even sides only, as encoders without rounding do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(1, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert not any(side % 16 for side in x.shape[-2:]), "sides must be multiples of 16"
+        return self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"memory": "plenty"}, "`memory` must be an amount such as '2 GiB', .*, got 'plenty'"),
+        ({"memory": 0}, "`memory` must be an amount"),
+        ({"memory": "26 MiB"}, "where weights, gradients and the optimiser's state alone take .* KiB"),
+        ({"memory": "26 MiB"}, "got 26 MiB .*: the least that works is .* MiB, in windows of 12 x 12 px"),
+        ({"batch": 0}, "`batch` must be a whole number of at least 1, got 0"),
+        ({"images": 2.5}, "`images` must be a whole number of at least 1, got 2.5"),
+        ({"precision": "16"}, "`precision` must be one of 32, bf16, got '16'"),
+        ({"optimizer": "lion"}, "`optimizer` must be one of adamw, sgd, got 'lion'"),
+        ({"shape": (980, 980)}, "`shape` must be one that the network takes, got 980 px with 980 ch"),
+        ({"shape": (3, 980, -1)}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got"),
+        ({"shape": (3,)}, r"`shape` must be \(channels, \*spatial\)"),
+        ({"shape": (3, 9, 9)}, "got an image of 9 x 9 px: nearest are 12 x 12 px"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(fc.FullconvError, match=message):
+        fc.plan(small(), **({"shape": (3, 200, 200)} | settings))  # pyright: ignore[reportArgumentType]
+
+
+def test_the_nearest_sizes_of_a_network_that_is_not_traced_are_found() -> None:
+    with pytest.raises(fc.FullconvError, match="nearest are 96 x 80 px and 112 x 96 px"):
+        fc.plan(Halving(), SHAPE, memory="1 GiB")
+
+
+def test_what_would_make_it_fit_is_said_where_windows_are_not_exact() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(1, 16))
+    said = r"the least that works is .*, for one whole image, or .* in bf16; .*`1` \(GroupNorm\)"
+    with pytest.raises(fc.FullconvError, match=said):
+        fc.plan(net, (3, 640, 640), memory="30 MiB")
+
+
+def test_a_regime_that_does_not_exist_is_refused(plan: Plan) -> None:
+    with pytest.raises(fc.FullconvError, match=r"`name` must be one of whole, .*, got 'other'"):
+        plan.regime("other")
+
+
+def test_amounts_are_written_as_people_do() -> None:
+    assert [amount(n) for n in (12, 2048, 3 * 980 * 980 * 4)] == ["12 B", "2 KiB", "10.99 MiB"]
+    assert [duration(s) for s in (0.123, 1.5, 150, 8000)] == [
+        "0.12 s",
+        "1.50 s",
+        "2.5 min",
+        "2.2 h",
+    ]
+    assert [count(n) for n in (960_400, 1.234e9)] == ["960,400", "1.23 G"]
+    assert [ratio(r) for r in (1.04, 41.2, 168_921)] == ["1.0", "41", "169,000"]
