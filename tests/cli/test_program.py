@@ -88,7 +88,6 @@ def test_the_version_is_that_of_the_package(fullconv: Any) -> None:
         (["train", "data", "--precision", "64"], 'Choose from: "32", "bf16"'),
         (["predict", "run"], "IMAGES requires an argument"),
         (["predict", "run", "a.png"], "--out requires an argument"),
-        (["evaluate", "run"], "DATA requires an argument"),
     ],
 )
 def test_a_wrong_command_line_is_status_2(
@@ -98,6 +97,12 @@ def test_a_wrong_command_line_is_status_2(
     assert found.status == 2
     assert message in " ".join(found.err.replace("│", " ").split())
     assert found.out == ""
+
+
+def test_evaluating_a_run_takes_data(fullconv: Any) -> None:
+    found = fullconv("evaluate", "run")
+    assert found.status == 1
+    assert "`data` must be given behind the run, got none" in found.err
 
 
 def test_an_error_is_one_message_and_status_1(fullconv: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fullconv import __version__
 from fullconv.cli._compare import compare
 from fullconv.cli._demo import demo
 from fullconv.cli._evaluate import evaluate
+from fullconv.cli._plan import plan
 from fullconv.cli._predict import predict
 from fullconv.cli._status import DONE, INTERRUPTED, MENDABLE, USAGE
 from fullconv.cli._trace import trace
@@ -28,7 +29,7 @@ app = App(
     exit_on_error=False,
     result_action="return_value",
 )
-for command in (demo, train, predict, evaluate, compare, trace, verify):
+for command in (demo, train, predict, evaluate, compare, plan, trace, verify):
     app.command(command)
 
 

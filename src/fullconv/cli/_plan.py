@@ -1,0 +1,70 @@
+"""`fullconv plan`."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from fullconv.cli._settings import read_table
+from fullconv.cli._show import output
+
+
+def plan(
+    data: Path,
+    /,
+    *,
+    net: str = "unet",
+    options: dict[str, str] | None = None,
+    batch: int = 1,
+    memory: str | None = None,
+    precision: str = "32",
+    optimizer: str = "adamw",
+    measure: bool = True,
+    json: Path | None = None,
+) -> None:
+    """Say what training on your images takes and costs, before anything runs, and what to choose.
+
+    The largest image of the data set is planned for. Steps are rehearsed on tensors without numbers;
+    two small ones are then made, to see what this machine takes.
+
+    Args:
+        data: As for `fullconv train`.
+        net: Name of a network, or `package.module:factory`.
+        options: Options of the network, each a flag of its own, such as `--options.width 32`.
+        batch: Images of a step.
+        memory: What training may add to the program, such as `8GiB` or `80%` of what is free. If not
+            given, what is free but a margin.
+        precision: `32` or `bf16`.
+        optimizer: `adamw` or `sgd`.
+        measure: Make two small steps in a process of their own, some seconds in all.
+        json: Write the plan into this file, too.
+    """
+    from math import prod
+
+    from fullconv.images import open_dataset, survey
+    from fullconv.networks import build
+    from fullconv.planning import plan as plan_net
+    from fullconv.runs import write_text
+    from fullconv.training import counting
+
+    dataset = open_dataset(data)
+    with counting(Console(stderr=True), "reading") as progress:
+        facts = survey(dataset, progress=progress)
+    network = build(
+        net, classes=facts.classes.num_classes, channels=facts.channels, **read_table(options)
+    )
+    samples = dataset.splits["train"]
+    largest = max((facts.shapes[sample.name] for sample in samples), key=prod)
+    found = plan_net(
+        network,
+        (facts.channels, *largest),
+        batch=batch,
+        memory=memory,
+        images=len(samples),
+        precision=precision,  # pyright: ignore[reportArgumentType] (checked there)
+        optimizer=optimizer,  # pyright: ignore[reportArgumentType] (checked there)
+        measure=measure,
+    )
+    output().print(Text(str(found)), soft_wrap=True)
+    if json:
+        write_text(json, found.to_json())
