@@ -89,6 +89,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
         conv(4, 2, 1),
     ),
+    "ceil mode, padded": chain(conv(3, 4, 3, padding=1), nn.MaxPool2d(3, 3, 1, ceil_mode=True), conv(4, 2, 2)),
     "means of means": chain(
         conv(3, 4, 2), nn.AvgPool2d(2, 2, padding=1), conv(4, 4, 3), nn.AvgPool2d(3, 2, divisor_override=5)
     ),
@@ -113,7 +114,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         stem=conv(3, 4, 2, stride=2), norm=nn.LayerNorm(4), linear=nn.Linear(4, 6), pool=nn.MaxPool2d(2),
     ),
 }  # fmt: skip
-PADDED = {"residual, padded", "padded pooling", "ceil mode", "means of means", "overlapping strides", "padding of its own", "same padding"}  # fmt: skip
+PADDED = {"residual, padded", "padded pooling", "ceil mode", "ceil mode, padded", "means of means", "overlapping strides", "padding of its own", "same padding"}  # fmt: skip
 
 
 def network(name: str) -> nn.Module:
@@ -401,17 +402,21 @@ def test_fragments_are_refused_where_their_numbers_would_differ() -> None:
         dense(torch.randn(1, 3, 20, 20))
 
 
-def test_numbers_that_nothing_uses_spoil_no_gradient() -> None:
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 2, 1), nn.MaxPool2d(2, ceil_mode=True)], ids=str
+)
+def test_numbers_that_nothing_uses_spoil_no_gradient(pool: nn.Module) -> None:
     """Fragments of different sizes, padded maxima, and a logarithm: zeros or infinities would be NaN."""
     net = Of(
         lambda net, x: net.last(net.pool(net.mean(net.first(x).square()).log())),
-        first=conv(3, 4, 3, stride=2), mean=nn.AvgPool2d(2, 2), pool=nn.MaxPool2d(3, 2, 1), last=conv(4, 2, 1),
+        first=conv(3, 4, 3, stride=2), mean=nn.AvgPool2d(2, 2), pool=pool, last=conv(4, 2, 1),
     ).double()  # fmt: skip
     x = noise(1, 3, 39, 38)
     grads = [
         torch.autograd.grad(densified(net, way)(x).sum(), list(net.parameters()))
         for way in ("dilation", "fragments")
     ]
+    assert all(grad.isfinite().all() for grad in grads[1])
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
