@@ -142,3 +142,33 @@ def test_the_json_holds_geometry_and_findings() -> None:
 def test_a_shape_that_the_network_does_not_take_is_refused() -> None:
     with pytest.raises(fc.FullconvError, match="nearest are 40 x 56 and 44 x 56"):
         fc.verify(TwoLevels(), shape=(3, 41, 56))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_classifier_made_convolutional_is_compared_with_its_patches(padding: int) -> None:
+    """Without padding they agree; with padding the difference is told, and is the one that there is."""
+    torch.manual_seed(0)
+    size = 9 - 2 * (1 - padding)
+    classifier = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=padding), nn.ReLU(), nn.Conv2d(4, 4, size, stride=2),
+        nn.Flatten(), nn.Linear(4, 2),
+    ).eval()  # fmt: skip
+    fcn = fc.convolutionalize(classifier, (9, 9))
+    certificate = fc.verify(fcn, (3, 31, 33))
+    assert certificate.passed
+    (finding,) = [f for f in certificate.findings if f.witness == "cropped patches"]
+    assert finding.cases > 0
+    if not padding:
+        assert finding.error < 1e-12
+        return
+    assert "a cropped patch of 9 x 9 px is padded where the map sees image" in str(certificate)
+    x = torch.randn(3, 31, 33, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        whole = fcn.double()(x[None])[0]
+        errors = [
+            (whole[:, i, j] - classifier.double()(x[None, :, 2 * i : 2 * i + 9, 2 * j : 2 * j + 9])[0])
+            .abs().max().item() / whole.abs().max().item()
+            for i in range(12) for j in range(13)
+        ]  # fmt: skip
+    assert min(abs(finding.error - e) for e in errors) < 1e-12
+    assert finding.error > 0.01
