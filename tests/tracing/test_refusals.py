@@ -279,3 +279,23 @@ def test_an_output_without_the_axes_of_the_image_is_refused() -> None:
     for function in (lambda x: x.transpose(2, 3), lambda x: x[..., :5]):
         with pytest.raises(fc.NotLocalError, match="do not grow with those of the image"):
             fc.trace(Do(function), 2)
+
+
+class EmptyBetween(nn.Module):
+    """A crop that leaves nothing of small images, which no pooling takes; padding comes after it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = (size // 3 for size in x.shape[2:])
+        small = F.adaptive_avg_pool2d(x[..., : 3 * height, : 3 * width], [height, width])
+        return F.pad(small, (2, 2, 2, 2))
+
+
+def test_sizes_that_leave_nothing_between_are_not_taken() -> None:
+    net = EmptyBetween()
+    geometry = fc.trace(net, 1, shape=(60, 60))
+    for size in range(1, 8):
+        try:
+            taken = bool(net(torch.zeros(1, 1, size, 60)).numel())
+        except RuntimeError:
+            taken = False
+        assert geometry.takes((size, 60)) == taken == (size >= 3), size

@@ -8,9 +8,10 @@ from fullconv.planning._ledger import Course
 from fullconv.planning._pace import USUAL, Pace
 
 # What the first steps load for good, whatever the images: kernels compiled for their shapes, buffers
-# of threads. Measured on CPU, for eight networks, with one thread: 24 to 28 MiB.
+# of threads. Measured on CPU, for four networks, with one thread: 24 to 36 MiB.
 LOADED_BYTES = {"cpu": 26 * 2**20}
-# Largest error of the peak that was found for 19 in 20 networks, before and after a measured step.
+# Error of the peak to reckon with, before and after a measured step: what four networks showed on a
+# CPU, rounded up; not yet a statistic over many.
 ERROR, MEASURED_ERROR = 0.08, 0.05
 
 

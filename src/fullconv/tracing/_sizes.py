@@ -36,8 +36,10 @@ SAME_SHAPE = frozenset({
 
 
 # On real tensors these refuse an empty one; on empty tensors they don't, where padding fills it.
-CONVOLUTIONS = frozenset({
+NEVER_EMPTY = frozenset({
     F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+    F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d,
+    F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d,
 })  # fmt: skip
 
 
@@ -50,8 +52,8 @@ class _ShapesAlone(TorchFunctionMode):
         del types
         if args and func in SAME_SHAPE:
             return args[0]
-        if args and func in CONVOLUTIONS and not args[0].numel():
-            raise RuntimeError(f"a convolution gets an empty tensor, of shape {args[0].shape}")
+        if args and func in NEVER_EMPTY and not args[0].numel():
+            raise RuntimeError(f"an operator gets an empty tensor, of shape {args[0].shape}")
         if func is F.interpolate:
             return _resized(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
