@@ -171,7 +171,7 @@ def plan(
     Examples:
         >>> import torch, fullconv as fc
         >>> net = torch.nn.Conv2d(3, 2, 3, padding=1)
-        >>> fc.plan(net, shape=(3, 980, 980), memory="1 GiB").largest_batch > 10
+        >>> fc.plan(net, shape=(3, 980, 980), memory="1 GiB").largest_batch > 5
         True
     """
     manner = Manner(precision=precision, optimizer=optimizer)

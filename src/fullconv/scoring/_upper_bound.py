@@ -33,9 +33,9 @@ def coarsened(
         BadConfigError: If the factor is not a whole number of at least 1.
 
     Examples:
-        >>> labels = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1, 1, 0]], 4, axis=0)
-        >>> coarsened(labels, 2, classes=2)[0].tolist()
-        [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        >>> labels = np.repeat([[0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]], 4, axis=0)
+        >>> coarsened(labels, 4, classes=2)[0].tolist()
+        [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
     """
     if type(factor) is not int or factor < 1:
         raise BadConfigError(
