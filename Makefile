@@ -9,8 +9,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 demo: .venv/installed            ## train, evaluate, predict and report on embedded data
 	$(BIN)/fullconv demo
 
-test: .venv/installed            ## the quick suite
-	$(PYTEST) -m "not slow and not gpu" --cov --cov-report=term:skip-covered
+test: .venv/installed            ## the quick suite; with COV=1 it reports coverage, and takes a third longer
+	$(PYTEST) -m "not slow and not gpu" $(if $(COV),--cov --cov-report=term:skip-covered)
 
 test-all: .venv/installed        ## the quick suite and the slow tests
 	$(PYTEST) -m "not gpu"

@@ -145,4 +145,6 @@ class Passes:
             if share >= 1 or windows:
                 whole = geometry.window(Box.whole(geometry.map_shape(shape)), shape)
                 plans.append(_Bands(windows=windows or (whole,), rows=rows))
+            if share >= 1:
+                break
         return min(plans, key=lambda plan: cover_px(plan.windows), default=None)

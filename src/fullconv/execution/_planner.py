@@ -18,7 +18,7 @@ from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
 from fullconv.execution._speed import START_SHARE, Speed
 from fullconv.execution._spread import Mask, Spread
 from fullconv.geometry import Box, Geometry, Window, block_at, grid_blocks, least_window
-from fullconv.tracing import record, trace
+from fullconv.tracing import record, trace_for
 
 Covering = Literal["cheapest", "whole", "units"]
 
@@ -63,11 +63,10 @@ class Planner:
             if len(known.axes) == len(shape) and known.suits(shape):
                 return known
         try:
-            geometry = trace(self.net, channels, shape=shape)
+            geometry = trace_for(self.net, channels, shape)
         except NotLocalError as error:
             self._refusals[len(shape)] = error
             raise
-        geometry.map_shape(shape)  # refuses a shape that the network does not take
         self._geometries.append(geometry)
         return geometry
 

@@ -10,7 +10,7 @@ from fullconv.errors import FullconvError
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words, return_freed_memory
 from fullconv.execution._pixels import channels_last
 from fullconv.geometry import Geometry, Window, grid_cover, least_window
-from fullconv.tracing import record, trace
+from fullconv.tracing import record, trace_for
 
 
 class Windows:
@@ -76,8 +76,7 @@ class Windows:
         for known in self.geometries:
             if len(known.axes) == len(shape) and known.suits(shape):
                 return known
-        geometry = trace(self._net, channels, shape=shape)
-        geometry.map_shape(shape)  # refuses a shape that the network does not take
+        geometry = trace_for(self._net, channels, shape)
         self.geometries.append(geometry)
         return geometry
 

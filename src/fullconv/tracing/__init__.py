@@ -14,7 +14,7 @@ from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, is_pointwise, pointwise, rule
 from fullconv.tracing._stages import Stage, Stages, stages
 from fullconv.tracing._subject import buffers_kept, hollow, record
-from fullconv.tracing._trace import trace
+from fullconv.tracing._trace import trace, trace_for
 
 __all__ = [
     "Call",
@@ -36,4 +36,5 @@ __all__ = [
     "stages",
     "the_map",
     "trace",
+    "trace_for",
 ]

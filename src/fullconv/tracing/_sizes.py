@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -192,7 +192,7 @@ def check_map(program: Program, axes: int) -> None:
 
 
 def legal_sizes(
-    sizes: Sizes, shape: tuple[int, ...], axis: int, period: int
+    sizes: Sizes, shape: tuple[int, ...], axis: int, period: int, only: int | None = None
 ) -> tuple[tuple[int, int] | None, ...]:
     """Return, for each size modulo `period` along an axis, the smallest legal one and its map size.
 
@@ -201,23 +201,35 @@ def legal_sizes(
         shape: A shape that it takes; the other axes keep it.
         axis: The axis that varies.
         period: In px.
+        only: A size, in px: others than those that are this one modulo the period get None.
     """
 
     def measure(size: int) -> int | None:
-        found = sizes.map_shape((*shape[:axis], size, *shape[axis + 1 :])) if size > 0 else None
+        if size <= 0:
+            return None
+        alike = (size,) * len(shape)  # the same runs serve all axes
+        found = sizes.map_shape(alike) or sizes.map_shape((*shape[:axis], size, *shape[axis + 1 :]))
         return found[axis] if found else None
 
     known = shape[axis]
     units = (measure(known + period) or 0) - (measure(known) or 0)
-    return tuple(_table(measure, known, period, units))
+    wanted = range(period) if only is None else {only % period}
+    return tuple(_table(measure, known, period, units, wanted))
 
 
 def _table(
-    measure: Callable[[int], int | None], known: int, period: int, units: int
+    measure: Callable[[int], int | None],
+    known: int,
+    period: int,
+    units: int,
+    wanted: Container[int],
 ) -> Iterator[tuple[int, int] | None]:
     """Yield the smallest legal size of each remainder; the one before is a good first guess."""
     guess = 0
     for residue in range(period):
+        if residue not in wanted:
+            yield None
+            continue
         large = known + (residue - known) % period
         size = _smallest(measure, large, period, units, guess + 1 if guess else residue or period)
         guess = size or 0

@@ -57,11 +57,44 @@ def trace(
     sizes = Sizes(Subject(net, channels))
     axes = len(shape) if shape else ndim or _num_axes(net)
     start = shape or find_start(sizes, axes)
-    if shape and sizes.map_shape(shape) is None:
+    if shape and not _takes(sizes, shape):
+        start = find_start(sizes, axes)
+    return _traced_somewhere(sizes, start, shape)
+
+
+def trace_for(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Geometry:
+    """Return the geometry of a network for images of one shape, and their windows.
+
+    As `trace` does, but images that do not differ by multiples of the period count as not legal: to
+    find which other sizes are takes hundreds of runs.
+
+    Raises:
+        NotLocalError: As `trace`.
+        UnknownOperatorError: As `trace`.
+        FullconvError: If the network does not take the shape; with the nearest that it takes.
+    """
+    sizes = Sizes(Subject(net, channels))
+    if not _takes(sizes, shape):
+        trace(net, channels, shape=shape).map_shape(shape)
+    return _traced_somewhere(sizes, shape, shape, only=shape)
+
+
+def _takes(sizes: Sizes, shape: tuple[int, ...]) -> bool:
+    """Return whether the network takes a shape, at least on fake tensors."""
+    if sizes.map_shape(shape) is None:
         sizes.use_fake_tensors()
-        start = shape if sizes.map_shape(shape) is not None else find_start(sizes, axes)
+    return sizes.map_shape(shape) is not None
+
+
+def _traced_somewhere(
+    sizes: Sizes,
+    start: tuple[int, ...],
+    shape: tuple[int, ...] | None,
+    only: tuple[int, ...] | None = None,
+) -> Geometry:
+    """Return the geometry from a shape that the network takes, or from a larger one."""
     try:
-        return _traced(sizes, start, shape)
+        return _traced(sizes, start, shape, only)
     except NotLocalError as error:
         larger = tuple(4 * size for size in start)
         if not error.why.startswith(OTHER_PATH) or sizes.map_shape(larger) is None:
@@ -78,20 +111,31 @@ def _traced_on_larger(sizes: Sizes, start: tuple[int, ...], refused: NotLocalErr
     On small images PyTorch itself takes other paths, where axes have a single position.
     """
     try:
-        return _traced(sizes, start, None)
+        return _traced(sizes, start, None, None)
     except NotLocalError as error:
         if error.why.startswith(OTHER_PATH):
             raise refused from None
         raise
 
 
-def _traced(sizes: Sizes, start: tuple[int, ...], shape: tuple[int, ...] | None) -> Geometry:
-    """Return the geometry from a shape that the network takes; `shape` as for `trace`."""
+def _traced(
+    sizes: Sizes,
+    start: tuple[int, ...],
+    shape: tuple[int, ...] | None,
+    only: tuple[int, ...] | None,
+) -> Geometry:
+    """Return the geometry from a shape that the network takes; `shape` as for `trace`.
+
+    `only` is a shape whose sizes modulo the period are the only ones looked at; None for all sizes.
+    """
     subject, axes = sizes.subject, len(start)
     base = subject.record(start)
     check_map(base, axes)
     spans = tuple(span_of(subject, start, axis, base) for axis in range(axes))
-    legal = tuple(legal_sizes(sizes, start, axis, spans[axis].period) for axis in range(axes))
+    legal = tuple(
+        legal_sizes(sizes, start, axis, spans[axis].period, only[axis] if only else None)
+        for axis in range(axes)
+    )
     residues = _residues(shape, start, legal, spans)
     smallest = tuple(_smallest(legal[k][residues[k]]) for k in range(axes))
     usual = _usual(subject, smallest, spans)
