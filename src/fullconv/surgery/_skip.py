@@ -2,6 +2,9 @@
 
 Where a map's units lie is told by the middle of their fields, in px of the image. From there every
 offset follows; no image size comes into it, so it holds for all of them.
+
+The layers refuse an image that is too small with a plain `ValueError`, as PyTorch's do with theirs: that
+is a fact about the network that holds them, which is traced for the sizes that it takes.
 """
 
 from __future__ import annotations
@@ -28,11 +31,15 @@ class Crop(nn.Module):
         self.offset = offset
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """Return ``x`` ``(N, C, *map)`` cropped to the spatial size of `like` ``(N, K, *size)``."""
+        """Return ``x`` ``(N, C, *map)`` cropped to the spatial size of `like` ``(N, K, *size)``.
+
+        Raises:
+            ValueError: If ``x`` does not hold all of it.
+        """
         sizes = like.shape[2:]
         for axis, (a, size) in enumerate(zip(self.offset, sizes, strict=True)):
             if a < 0 or a + size > x.shape[axis + 2]:
-                raise FullconvError(
+                raise ValueError(
                     f"`x` must hold what is cropped, positions {a} to {a + size} of axis {axis}, got "
                     f"{x.shape[axis + 2]} positions: pad the image (or the first convolution) more"
                 )
@@ -56,12 +63,16 @@ class Skip(nn.Module):
         self.offset = offset
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Return the sum ``(N, C, *overlap)`` of maps ``(N, C, *)`` at one stride."""
+        """Return the sum ``(N, C, *overlap)`` of maps ``(N, C, *)`` at one stride.
+
+        Raises:
+            ValueError: If they do not overlap.
+        """
         for axis, d in enumerate(self.offset):
             first = max(0, -d)
             size = min(coarse.shape[axis + 2] - first, fine.shape[axis + 2] - first - d)
             if size < 1:
-                raise FullconvError(
+                raise ValueError(
                     f"`coarse` and `fine` must overlap, got {tuple(coarse.shape)} and "
                     f"{tuple(fine.shape)} at an offset of {self.offset}: pad the image more"
                 )
