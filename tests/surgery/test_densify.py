@@ -387,6 +387,18 @@ def test_the_fastest_way_is_measured_once_for_images_of_a_size() -> None:
         dense(x)
 
 
+def test_under_autocast_and_with_gradients_the_fastest_way_is_measured_anew() -> None:
+    dense = fc.densify(chain(conv(3, 4, 3, stride=2), conv(4, 2, 3))().eval())
+    x = torch.randn(1, 3, 20, 20)
+    for _ in range(2):
+        with torch.no_grad():
+            assert dense(x).dtype == torch.float32
+            with torch.autocast("cpu", torch.bfloat16):
+                assert dense(x).dtype == torch.bfloat16
+        dense(x)
+    assert len(dense._chosen) == 3
+
+
 def test_fragments_are_refused_where_their_numbers_would_differ() -> None:
     dense = densified(
         nn.Sequential(conv(3, 4, 3, stride=2), nn.BatchNorm2d(4)).train(), "fragments"

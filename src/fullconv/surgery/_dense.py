@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import product
+from math import inf
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,8 +22,8 @@ from fullconv.tracing import buffers_kept
 Execution = Literal["auto", "dilation", "fragments"]
 Way = tuple[str, torch.memory_format]
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-# The fastest of so many runs counts, but nobody waits for a second run of what takes so long.
-RUNS, LONG_S = 3, 0.5
+# The fastest of so many runs counts, but nobody waits for a second one that takes long and is far behind.
+RUNS, LONG_S, FAR = 3, 0.5, 3
 
 
 class Dense(nn.Module):
@@ -32,7 +33,8 @@ class Dense(nn.Module):
     read positions far apart; and on *fragments*, the maps of which the dense ones are interleaved, side
     by side in the batch. Either may keep the channels of its maps together (channels_last). Which is
     fastest depends on the machine, the network and the image: by default each is timed once, with the
-    first image of a size (to the next power of two), and the fastest is taken from then on.
+    first image of a size (to the next power of two; with gradient or without; of a type, or under
+    autocast to it), and the fastest is taken from then on.
 
     Attributes:
         net: The network by dilation, of PyTorch's layers and pooling with dilation.
@@ -86,6 +88,7 @@ class Dense(nn.Module):
         key = (
             *(size.bit_length() for size in image.shape), image.dtype, image.device,
             image.is_contiguous(), self._wants_gradient(image), bool(hindrance),
+            torch.is_autocast_enabled(image.device.type) and torch.get_autocast_dtype(image.device.type),
         )  # fmt: skip
         if key not in self._chosen:
             self._chosen[key] = self._fastest(
@@ -118,28 +121,27 @@ class Dense(nn.Module):
         formats = [torch.preserve_format]
         if image.ndim in LAST and image.is_contiguous():
             formats.append(LAST[image.ndim])
-        took: dict[Way, float] = {}
+        ways = list(product(executions, formats))
+        took = dict.fromkeys(ways, inf)
         devices = [image.device] if image.is_cuda else []
         with torch.random.fork_rng(devices), buffers_kept(self.net):
-            for way in product(executions, formats):
-                took[way] = min(
-                    self._seconds(image.detach(), way, best=min(took.values(), default=LONG_S))
-                )
+            # In turn, so that a machine that is busy for a moment is busy for all.
+            for turn in range(RUNS):
+                best = min(took.values())
+                for way in ways:
+                    if turn == 0 or took[way] <= max(LONG_S, FAR * best):
+                        took[way] = min(took[way], self._seconds(image.detach(), way))
         return min(took, key=lambda way: took[way])
 
-    def _seconds(self, image: Tensor, way: Way, best: float) -> Iterator[float]:
-        """Yield how long runs take; no more of them where the first is far from the best."""
-        for _ in range(RUNS):
-            start = _now(image)
-            found = self._run(image, way)
-            if self._wants_gradient(image):
-                total = torch.stack([t.float().sum() for t in tree_leaves(found)]).sum()
-                weights = [p for p in self.net.parameters() if p.requires_grad]
-                torch.autograd.grad(total, weights, allow_unused=True)
-            seconds = _now(image) - start
-            yield seconds
-            if seconds > max(LONG_S, 3 * best):
-                return
+    def _seconds(self, image: Tensor, way: Way) -> float:
+        """Return how long one run takes."""
+        start = _now(image)
+        found = self._run(image, way)
+        if self._wants_gradient(image):
+            total = torch.stack([t.float().sum() for t in tree_leaves(found)]).sum()
+            weights = [p for p in self.net.parameters() if p.requires_grad]
+            torch.autograd.grad(total, weights, allow_unused=True)
+        return _now(image) - start
 
 
 def _now(image: Tensor) -> float:
