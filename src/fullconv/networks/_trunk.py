@@ -7,6 +7,7 @@ name and messages speak of the layers that the papers speak of.
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
@@ -58,8 +59,12 @@ def thinned(widths: Iterable[int], thin: int) -> list[int]:
 def conv(
     start: int, stop: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> nn.Conv2d:
-    """Return a convolution with fresh weights for the ReLU behind it, and biases of 0."""
-    layer = nn.Conv2d(start, stop, kernel, stride, padding, groups=groups)
+    """Return a convolution with fresh weights for the ReLU behind it, and biases of 0.
+
+    They are drawn once, not by PyTorch's rule first: VGG16 has 134 million of them.
+    """
+    layer = nn.Conv2d(start, stop, kernel, stride, padding, groups=groups, device="meta")
+    layer = layer.to_empty(device=torch.get_default_device())
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
