@@ -1,4 +1,4 @@
-"""PASCAL VOC and SBD in small: files as the publishers lay them out, written with other code."""
+"""PASCAL VOC, SBD and CamVid in small: files as the publishers lay them out, written with other code."""
 
 from __future__ import annotations
 
@@ -131,4 +131,45 @@ def test_other_matlab_files_and_a_missing_scipy_are_said(
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     (home / "cls" / "2008_000003.mat").touch()
     with pytest.raises(BadDataError, match="pip install scipy"):
+        survey(open_dataset(tmp_path))
+
+
+def write_camvid(root: Path) -> Path:
+    """SegNet's copy: images beside index masks, 0 to 11."""
+    home = root / "CamVid"
+    for split, name in (
+        ("train", "0001TP_006690"),
+        ("val", "0016E5_07959"),
+        ("test", "Seq05VD_f00000"),
+    ):
+        picture(home / split / f"{name}.png")
+        (home / f"{split}annot").mkdir()
+        mask = np.arange(30, dtype=np.uint8).reshape(5, 6) % 12
+        Image.fromarray(mask).save(home / f"{split}annot" / f"{name}.png")
+        (home / f"{split}.txt").write_text(
+            f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png\n"
+        )
+    return home
+
+
+def test_camvid_has_the_classes_of_segnet_and_ignores_its_twelfth(tmp_path: Path) -> None:
+    home = write_camvid(tmp_path)
+    expected = {"train": ["0001TP_006690"], "val": ["0016E5_07959"], "test": ["Seq05VD_f00000"]}
+    for place in (tmp_path, home):
+        assert names(place) == expected
+    dataset = open_dataset(tmp_path)
+    found = survey(dataset)
+    assert found.classes.names[:4] == ("sky", "building", "pole", "road")
+    assert (found.classes.num_classes, found.ignored["val"]) == (11, 2)
+    (mask,) = (sample.mask for sample in dataset.splits["val"])
+    assert mask is not None
+    assert read_mask(mask, found.classes)[1].tolist() == [6, 7, 8, 9, 10, 255]
+    (home / "classes.csv").write_text("name\n" + "\n".join(f"c{n}" for n in range(12)))
+    assert survey(open_dataset(home)).classes.num_classes == 12, "a table of one's own counts"
+
+
+def test_an_image_of_camvid_without_its_mask_is_named(tmp_path: Path) -> None:
+    home = write_camvid(tmp_path)
+    (home / "valannot" / "0016E5_07959.png").unlink()
+    with pytest.raises(BadDataError, match=r"no 0016E5_07959\.\* in valannot/"):
         survey(open_dataset(tmp_path))

@@ -1,11 +1,12 @@
 """A data set: which image belongs to which mask, and to which split.
 
-Four layouts are understood. Images and masks are matched by stem (by path, in sub-folders).
+These layouts are understood. Images and masks are matched by stem (by path, in sub-folders).
 
 - a folder with ``images/`` and ``masks/``
 - a folder with ``train/`` and, if there, ``val/`` and ``test/``, each with ``images/`` and
   ``masks/``; or ``images/`` and ``masks/`` with those folders inside
-- PASCAL VOC and SBD as they are published, one of them or both in one folder; see `_published`
+- PASCAL VOC and SBD as they are published, one of them or both in one folder, and CamVid as SegNet
+  uses it; see `_published`
 - a CSV file with the columns ``image``, ``mask`` and, if wanted, ``split`` (train, val or test);
   paths are relative to it; rows without a split are for training
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from fullconv.errors import BadDataError
 from fullconv.images._classes import ClassTable
 from fullconv.images._faults import Fault
-from fullconv.images._published import VOC_CLASSES, is_published
+from fullconv.images._published import published_classes
 from fullconv.images._split import split_by_name
 
 TABLE_NAMES = ("classes.csv", "classes.yaml", "classes.yml")
@@ -95,7 +96,7 @@ def open_dataset(data: Path, *, training: bool = True) -> Dataset:
     root, found, faults = find_pairs(Path(data))
     home = "train" if training or found.keys() - {""} else "test"
     splits = {s: (*found.get(s, ()), *(found.get("", ()) if s == home else ())) for s in SPLITS}
-    classes = _class_table(root) or (VOC_CLASSES if is_published(root) else None)
+    classes = _class_table(root) or published_classes(root)
     makes_split = training and not splits["val"]
     if training and not faults:
         _refuse_too_few(splits)

@@ -1,4 +1,4 @@
-"""Where the pairs of a data set are: three layouts, one list of pairs by split.
+"""Where the pairs of a data set are: several layouts, one list of pairs by split.
 
 The split ``""`` holds pairs that the data assign to none.
 """
@@ -15,7 +15,7 @@ from fullconv.images._class_files import csv_rows
 from fullconv.images._dataset import Sample
 from fullconv.images._faults import BrokenRuleError, Fault, bad_file
 from fullconv.images._files import SUFFIXES, stem, visible_files
-from fullconv.images._published import published
+from fullconv.images._published import camvid_folders, published
 
 SPLIT_OF = {
     "": "",
@@ -71,6 +71,8 @@ def _folder_pairs(root: Path) -> tuple[list[Pair], list[Fault]]:
 
 def _folders(root: Path) -> list[tuple[str, Path, Path]]:
     """Return (split, images, masks) for each split of a folder."""
+    if camvid := camvid_folders(root):
+        return camvid
     outside = _split_folders(root)
     if (root / "images").is_dir() and (root / "masks").is_dir():
         if outside:

@@ -1,9 +1,11 @@
-"""PASCAL VOC and SBD as they are published: which image is in which split, and what the classes are.
+"""PASCAL VOC, SBD and CamVid as they are published: images, masks and splits, and what the classes are.
 
 - VOC 2007 to 2012: ``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation/*.txt``
 - SBD: ``img``, ``cls`` (``.mat``), ``train.txt`` and ``val.txt``, in ``benchmark_RELEASE/dataset`` or alone
 - a folder that holds both, as the authors of FCN used them: training on SBD's ``train``, validation on
   VOC's ``val`` without what SBD trains on (736 images of VOC 2011), or on ``seg11valid.txt`` if it is there
+- CamVid with 11 classes, as SegNet uses it: ``train`` beside ``trainannot``, ``val`` and ``test`` likewise,
+  in ``CamVid`` or alone
 """
 
 from __future__ import annotations
@@ -22,6 +24,15 @@ VOC_NAMES = (
 )  # fmt: skip
 VOC_CLASSES = ClassTable(names=VOC_NAMES, colours=tuple(map(default_colour, range(21))))
 SEG11VALID = "seg11valid"
+# The order and the colours of SegNet's 11 classes; what is none of them has 11.
+CAMVID = {
+    "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128),
+    "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign": (192, 128, 128), "fence": (64, 64, 128),
+    "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
+}  # fmt: skip
+CAMVID_CLASSES = ClassTable(
+    names=tuple(CAMVID), colours=tuple(CAMVID.values()), ignored=(11,), ignored_colours=((0, 0, 0),)
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +69,23 @@ def published(root: Path) -> list[Listed] | None:
     return None
 
 
-def is_published(root: Path) -> bool:
-    """Return whether VOC or SBD lies in a folder, which have the classes of VOC."""
-    return root.is_dir() and (_voc(root) is not None or _sbd(root) is not None)
+def camvid_folders(root: Path) -> list[tuple[str, Path, Path]]:
+    """Return split, images and masks of CamVid as SegNet lays it out; nothing where it is not there."""
+    found = [
+        (split, home / split, home / f"{split}annot")
+        for home in (root, root / "CamVid")
+        for split in ("train", "val", "test")
+    ]
+    return [(split, one, other) for split, one, other in found if one.is_dir() and other.is_dir()]
+
+
+def published_classes(root: Path) -> ClassTable | None:
+    """Return the classes of what lies in a folder as it was published; None where nothing does."""
+    if not root.is_dir():
+        return None
+    if _voc(root) or _sbd(root):
+        return VOC_CLASSES
+    return CAMVID_CLASSES if camvid_folders(root) else None
 
 
 def _voc(root: Path) -> Path | None:
