@@ -24,7 +24,8 @@ from fullconv.execution._memory import WORKSPACE, forward_bytes
 from fullconv.geometry import Geometry
 from fullconv.tracing import Call, Program, Value, hollow, record
 
-Sizes = Sequence[Any]  # one side per axis, in px: numbers, or arrays of them
+# One side per axis, in px: numbers, or arrays of them.
+Sizes = Sequence[Any] | NDArray[np.int64]
 
 # What reading or writing one number costs, in operations of a convolution. Measured on CPU: between
 # 20 and 100.

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution._choose import Ints, Price, cheapest_boxes
+from fullconv.execution._choose import Floats, Price, cheapest_blocks
 from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
+from fullconv.execution._reads import Blocks, Ints, Reads
 from fullconv.execution._speed import START_SHARE, Speed
 from fullconv.execution._spread import Mask, Spread
-from fullconv.geometry import Box, Geometry, Window, block_at, grid_blocks, least_window
+from fullconv.geometry import Box, Geometry, Window, grid_blocks, least_window
 from fullconv.tracing import record, trace_for
 
 Covering = Literal["cheapest", "whole", "units"]
@@ -133,10 +132,12 @@ class Planner:
         _check_map(geometry, shape, map_shape)
         costs = self.costs(channels, geometry)
         if covering == "units":
-            boxes = (Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen).each()
-            return [geometry.window(box, shape) for box in boxes]
-        found = self._windows(geometry, shape, chosen, costs, covering)
-        return self._fitting(found, geometry, shape, costs)
+            found = (Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen).each()
+        else:
+            found = self._blocks(geometry, shape, chosen, costs, covering)
+        reads = Reads(geometry, shape)
+        self._check_fits(reads.sides(found), geometry, shape, costs)
+        return reads.windows(found)
 
     def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> list[Window]:
         """Return windows that own every unit of an image; one window if a whole batch fits.
@@ -202,42 +203,43 @@ class Planner:
             operations = count * WITH_BACKWARD * float(known.operations(sides))
             self.speed.measured(operations, seconds)
 
-    def _windows(
+    def _blocks(
         self,
         geometry: Geometry,
         shape: tuple[int, ...],
         chosen: Spread | None,
         costs: Costs,
         covering: Covering,
-    ) -> list[Window]:
-        def windows(boxes: list[Box]) -> list[Window]:
-            return [geometry.window(box, shape) for box in boxes]
+    ) -> Blocks:
+        """Return the boxes of units whose windows are the cheapest; ``whole`` takes the grid."""
+        if chosen is None or covering == "whole":
+            return self._grid(geometry, shape, costs, chosen)
+        if chosen.count == 1:
+            return chosen.each()
+        reads = Reads(geometry, shape)
 
-        def price(sides: Sequence[Ints]) -> Any:
+        def price(sides: Ints) -> Floats:
             seconds = self.speed.seconds(WITH_BACKWARD * costs.operations(sides))
             if self.memory is None:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        grid = windows(self._grid(geometry, shape, costs, chosen))
-        if chosen is None or covering == "whole":
-            return grid
-        if chosen.count == 1:
-            return windows(chosen.each())
-        covers = [windows(cheapest_boxes(geometry, shape, chosen, price)), grid]
+        covers = [
+            cheapest_blocks(geometry, reads, chosen, price),
+            self._grid(geometry, shape, costs, chosen),
+        ]
         if chosen.count <= MOST_SINGLE:
-            covers.append(windows(chosen.each()))
-        return min(covers, key=lambda cover: self._seconds(cover, price))
+            covers.append(chosen.each())
+        return min(covers, key=lambda cover: self._seconds(reads.sides(cover), price))
 
-    def _seconds(self, cover: list[Window], price: Price) -> float:
+    def _seconds(self, sides: Ints, price: Price) -> float:
         """Return the seconds of a cover, whose windows of one shape start together."""
-        sides = np.array([window.reads.shape for window in cover])
-        starts = len(np.unique(sides, axis=0)) - START_SHARE * len(cover)
-        return float(price(list(sides.T)).sum()) + self.speed.start * starts
+        starts = len(set(zip(*sides.tolist(), strict=True))) - START_SHARE * sides.shape[1]
+        return float(price(sides).sum()) + self.speed.start * starts
 
     def _grid(
         self, geometry: Geometry, shape: tuple[int, ...], costs: Costs, chosen: Spread | None
-    ) -> list[Box]:
+    ) -> Blocks:
         """Return the grid of boxes of units that fits the memory, where some are chosen.
 
         If none fits, it is the finest.
@@ -251,22 +253,24 @@ class Planner:
         map_shape = geometry.map_shape(shape)
         blocks = map_shape if most is None else grid_blocks(geometry, shape, most)
         grid = tuple(-(-m // b) for m, b in zip(map_shape, blocks, strict=True))
-        places = product(*map(range, grid)) if chosen is None else chosen.cells(blocks, grid)
-        return [block_at(place, blocks, map_shape) for place in places]
+        if chosen is None:
+            places = np.indices(grid).reshape(len(grid), -1)
+        else:
+            places = chosen.cells(blocks, grid)
+        sides = np.array(blocks)[:, None]
+        ends = np.minimum((places + 1) * sides, np.array(map_shape)[:, None])
+        return Blocks(places * sides, ends)
 
-    def _fitting(
-        self, cover: list[Window], geometry: Geometry, shape: tuple[int, ...], costs: Costs
-    ) -> list[Window]:
-        """Return the cover, or refuse if one of its windows takes more than the memory."""
-        if self.memory is not None:
-            needed = max(float(costs.training_bytes(w.reads.shape)) for w in cover)
-            if needed > self.memory:
-                least = float(costs.training_bytes(least_window(geometry, shape)))
-                raise FullconvError(
-                    f"`memory` must hold one window, got {in_words(self.memory)} for an image of shape "
-                    f"{shape}: about {in_words(least)} would do"
-                )
-        return cover
+    def _check_fits(
+        self, sides: Ints, geometry: Geometry, shape: tuple[int, ...], costs: Costs
+    ) -> None:
+        """Refuse a cover if one of its windows takes more than the memory."""
+        if self.memory is not None and float(costs.training_bytes(sides).max()) > self.memory:
+            least = float(costs.training_bytes(least_window(geometry, shape)))
+            raise FullconvError(
+                f"`memory` must hold one window, got {in_words(self.memory)} for an image of shape "
+                f"{shape}: about {in_words(least)} would do"
+            )
 
     def _forget_other_modes(self) -> None:
         modes: tuple[object, ...] = (

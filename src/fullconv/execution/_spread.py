@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fullconv.geometry import Box, block_at
+from fullconv.execution._reads import Blocks, Ints
+from fullconv.geometry import Box
 
-Ints = NDArray[np.int64]
 NOWHERE = np.iinfo(np.int64).max
 
 
@@ -37,8 +37,8 @@ class Spread(Protocol):
         """Return whether there is one."""
         ...
 
-    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return the places of the blocks of a grid that hold one, in order."""
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> Ints:
+        """Return the places of the blocks of a grid that hold one, in order, `(axes, n)`."""
         ...
 
     def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
@@ -53,8 +53,8 @@ class Spread(Protocol):
         """
         ...
 
-    def each(self) -> list[Box]:
-        """Return a box for each of them."""
+    def each(self) -> Blocks:
+        """Return a box for each of them, in order."""
         ...
 
 
@@ -78,22 +78,15 @@ class Mask:
         """Return whether there is one."""
         return bool(self.chosen.any())
 
-    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return the places of the blocks of a grid that hold one, in order."""
-        places = product(*map(range, grid))
-        boxes = (block_at(place, tuple(blocks), self.shape) for place in places)
-        there = [bool(self.chosen[box.slices].any()) for box in boxes]
-        return [
-            place for place, some in zip(product(*map(range, grid)), there, strict=True) if some
-        ]
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> Ints:
+        """Return the places of the blocks of a grid that hold one, in order, `(axes, n)`."""
+        inner = tuple(2 * k + 1 for k in range(len(grid)))
+        return np.stack(np.nonzero(self._blocked(blocks, grid).any(inner)))
 
     def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
         """Return the tight box of those in each block of a grid, as first and past the last."""
-        ends = [(0, g * b - m) for m, g, b in zip(self.shape, grid, blocks, strict=True)]
         inner = tuple(2 * k + 1 for k in range(len(grid)))
-        cells = np.pad(self.chosen, ends).reshape(
-            [n for pair in zip(grid, blocks, strict=True) for n in pair]
-        )
+        cells = self._blocked(blocks, grid)
         lows = np.full((len(grid), *grid), NOWHERE)
         highs = np.zeros_like(lows)
         for k, block in enumerate(blocks):
@@ -106,10 +99,17 @@ class Mask:
             highs[k] = np.where(there, start + block - hit[..., ::-1].argmax(-1), 0)
         return lows, highs
 
-    def each(self) -> list[Box]:
-        """Return a box for each of them."""
-        places: Any = np.stack(np.nonzero(self.chosen), 1).tolist()
-        return [Box(start=tuple(p), stop=tuple(v + 1 for v in p)) for p in places]
+    def each(self) -> Blocks:
+        """Return a box for each of them, in order."""
+        places = np.stack(np.nonzero(self.chosen))
+        return Blocks(places, places + 1)
+
+    def _blocked(self, blocks: Sequence[int], grid: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return the map cut into blocks, `(grid[0], blocks[0], grid[1], ...)`."""
+        ends = [(0, g * b - m) for m, g, b in zip(self.shape, grid, blocks, strict=True)]
+        sides = [n for pair in zip(grid, blocks, strict=True) for n in pair]
+        padded = np.pad(self.chosen, ends) if any(end for _, end in ends) else self.chosen
+        return padded.reshape(sides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,14 +142,11 @@ class Boxes:
         hit = (self.lows < np.array(box.stop)) & (self.highs > np.array(box.start))
         return np.flatnonzero(hit.all(1))
 
-    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return the places of the blocks of a grid that hold one, in order."""
+    def cells(self, blocks: Sequence[int], grid: tuple[int, ...]) -> Ints:
+        """Return the places of the blocks of a grid that hold one, in order, `(axes, n)`."""
         del grid
         sides = np.array(blocks)
-        spans = zip(
-            (self.lows // sides).tolist(), ((self.highs - 1) // sides + 1).tolist(), strict=True
-        )
-        return sorted({place for low, high in spans for place in product(*map(range, low, high))})
+        return _places(self.lows // sides, (self.highs - 1) // sides + 1)
 
     def leaves(self, blocks: Sequence[int], grid: tuple[int, ...]) -> tuple[Ints, Ints]:
         """Return the tight box of those in each block of a grid, as first and past the last."""
@@ -165,11 +162,17 @@ class Boxes:
                 highs[at] = np.maximum(highs[at], np.minimum(high, begin + sides))
         return lows, highs
 
-    def each(self) -> list[Box]:
-        """Return a box for each of them."""
-        places = {
-            place
-            for low, high in zip(self.lows.tolist(), self.highs.tolist(), strict=True)
-            for place in product(*map(range, low, high))
-        }
-        return [Box(start=p, stop=tuple(v + 1 for v in p)) for p in sorted(places)]
+    def each(self) -> Blocks:
+        """Return a box for each of them, in order."""
+        places = _places(self.lows, self.highs)
+        return Blocks(places, places + 1)
+
+
+def _places(lows: Ints, highs: Ints) -> Ints:
+    """Return the places that lie in one box at least, each once, in order, `(axes, n)`."""
+    places = {
+        place
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
+        for place in product(*map(range, low, high))
+    }
+    return np.array(sorted(places), int).reshape(-1, lows.shape[1]).T

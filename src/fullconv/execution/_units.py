@@ -20,8 +20,9 @@ from fullconv.execution._checks import check_boxes
 from fullconv.execution._spread import Boxes, Mask, Spread
 from fullconv.geometry import Box
 
-# Below this share, chosen units are picked out of a window; above, all of them are computed.
-SPARSE = 0.25
+# Below this share, chosen units are picked out of a window; above, all of them are computed. So are
+# those of windows of few units, where picking takes longer.
+SPARSE, FEW = 0.25, 16
 # Labels are counted in pieces of about so many units.
 PIECE = 2**22
 
@@ -250,7 +251,7 @@ class ReadChosen:
         sides = tuple(min(n, 2**11) for n in self.shape)
         grid = tuple(-(-n // s) for n, s in zip(self.shape, sides, strict=True))
         lows, highs = self.places.leaves(sides, grid)
-        for place in self.places.cells(sides, grid):
+        for place in self.places.cells(sides, grid).T.tolist():
             at = (slice(None), *place)
             yield Box(start=tuple(lows[at].tolist()), stop=tuple(highs[at].tolist()))
 
@@ -283,7 +284,7 @@ class ReadChosen:
 def _picked(labels: Tensor, counts: Tensor) -> Terms:
     """Return the units that count, picked out where they are few."""
     keep = counts != 0
-    if int(keep.sum()) < SPARSE * keep.numel():
+    if keep.numel() > FEW and int(keep.sum()) < SPARSE * keep.numel():
         labels, counts = labels[keep], counts[keep]
     else:
         keep = None
