@@ -54,7 +54,7 @@ def choose(
     """
     assert draft.memory is not None
     batch = regimes[0].images
-    kind = PRECISIONS[draft.manner.precision]
+    kind = PRECISIONS[draft.stage.manner.precision]
     if most >= batch:
         peak = taken(most)
         words = f"whole images, up to {most} in a step, {kind}: {_of(peak, draft.memory)}"
@@ -121,7 +121,7 @@ def _nothing_fits(draft: Draft, one: int) -> str:
         why = ""
     except NotLocalError as error:
         why = f"; windows would do with less, but {error}"
-    half = replace(draft.manner, precision="bf16")
+    half = replace(draft.stage.manner, precision="bf16")
     other = draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course)
     in_half = f", or {amount(other)} in bf16" if other < one else ""
     return f"{head}: the least that works is {amount(one)}, for one whole image{in_half}{why}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -183,6 +183,19 @@ class Course:
 
     ticks: tuple[Tick, ...]
     blocks: tuple[Block, ...]
+
+    def followed_by(self, ticks: Sequence[Tick], blocks: Sequence[Block]) -> Course:
+        """Return the memory of a run that goes on with more operators, and what these make."""
+        start = len(self.ticks)
+        later = (
+            replace(b, born=b.born + start, died=None if b.died is None else b.died + start)
+            for b in blocks
+        )
+        return Course((*self.ticks, *ticks), (*self.blocks, *later))
+
+    def holding(self, nbytes: int) -> Course:
+        """Return the memory of the same run, where more is held from the start to the end."""
+        return Course(self.ticks, (*self.blocks, Block(nbytes, -1, "data")))
 
     def alive(self, kinds: Iterable[Kind] = KINDS) -> NDArray[np.int64]:
         """Return the bytes of these kinds that are there after each operator."""

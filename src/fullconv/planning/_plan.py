@@ -22,6 +22,7 @@ from fullconv.planning._measure import measured
 from fullconv.planning._regimes import Draft, RegimePlan, through_windows, whole
 from fullconv.planning._rehearsal import Rehearsal, rehearse_forward, rehearse_step
 from fullconv.planning._sizes import checked
+from fullconv.planning._stage import Stage
 from fullconv.planning._table import table
 from fullconv.planning._twin import device_of
 from fullconv.sampling import Patchwise, Sampled, Sampler, Whole
@@ -175,7 +176,7 @@ def plan(
         True
     """
     manner = Manner(precision=precision, optimizer=optimizer)
-    checked(rehearse_forward, net, shape, manner=manner)
+    checked(rehearse_forward, Stage(net, manner), shape)
     return planned(
         net,
         shape,
@@ -213,12 +214,12 @@ def planned(
     """
     _check_counts(batch=batch, images=images)
     net = getattr(net, "_orig_mod", net)
-    device = device_of(net)
-    gauge = gauge or Gauge.of(device.type)
+    stage = Stage(net, manner)
+    gauge = gauge or Gauge.of(stage.device.type)
 
     @cache
     def step(count: int) -> Rehearsal:
-        return checked(rehearse_step, net, shape, batch=count, manner=manner)
+        return checked(rehearse_step, stage, shape, batch=count)
 
     def taken(count: int) -> int:
         return gauge.taken(step(count).course)
@@ -228,11 +229,10 @@ def planned(
     of_state = int(course.alive(["optimizer"])[0])
     of_weights = int(course.alive(["parameters"])[0])
     draft = Draft(
-        net=net,
+        stage=stage,
         planner=Planner(net, None),
         shape=tuple(shape),
         map_shape=step(batch).map_shape[1:],
-        manner=manner,
         gauge=gauge,
         standing=of_weights + of_state + 2 * weights,
         memory=memory,
@@ -243,7 +243,7 @@ def planned(
     patch = patch_px(draft)
     return Plan(
         network=type(net).__name__,
-        device=str(device),
+        device=str(stage.device),
         precision=manner.precision,
         optimizer=manner.optimizer,
         shape=draft.shape,
@@ -259,7 +259,7 @@ def planned(
         saved_bytes=int(course.alive(["saved"]).max(initial=0)),
         layers=layers(course),
         bill=bill(course, gauge.beyond(course)),
-        forward_bytes=gauge.taken(rehearse_forward(net, shape, manner=manner).course),
+        forward_bytes=gauge.taken(rehearse_forward(stage, shape).course),
         largest_batch=most,
         regimes=regimes,
         patch_px=patch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
 
@@ -17,9 +17,9 @@ from fullconv.errors import FullconvError, NotLocalError
 from fullconv.execution import WITH_BACKWARD, Mask, Planner, operations
 from fullconv.geometry import Box, least_window
 from fullconv.planning._gauge import Gauge
-from fullconv.planning._manner import Manner
+from fullconv.planning._ledger import Course
 from fullconv.planning._rehearsal import rehearse_windows
-from fullconv.planning._twin import device_of
+from fullconv.planning._stage import Stage
 from fullconv.planning._words import amount
 from fullconv.sampling import Sampler, Whole, generator
 from fullconv.tracing import record
@@ -101,26 +101,32 @@ class Draft:
     """What the regimes of a plan have in common.
 
     Attributes:
-        net: The network, in the mode that it is trained in.
+        stage: The network, in the mode that it is trained in, and how steps are made.
         planner: Of its windows.
         shape: Of an image, `(channels, *spatial)`.
         map_shape: Of its map, `(*spatial)`.
-        manner: How steps are made.
         gauge: What the machine makes of a rehearsal.
         standing: Bytes of weights, their gradients and the optimiser's state.
         memory: Bytes that there are; None for no limit.
         images: In the data set; None if not known.
+        rehearsed: Steps through windows so far, by shape, owned units and number together.
     """
 
-    net: nn.Module
+    stage: Stage
     planner: Planner
     shape: tuple[int, ...]
     map_shape: tuple[int, ...]
-    manner: Manner
     gauge: Gauge
     standing: int
     memory: int | None
     images: int | None
+
+    rehearsed: dict[Any, Course] = field(default_factory=dict[Any, Course])
+
+    @property
+    def net(self) -> nn.Module:
+        """The network."""
+        return self.stage.net
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -241,7 +247,7 @@ def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | No
         )
     ]
     counts = Counter(window.reads.shape for window in windows)
-    device = device_of(draft.net).type
+    device = draft.stage.device.type
     together = {
         shape: min(count, planner.most_together(channels, shape, count, device))
         for shape, count in counts.items()
@@ -270,15 +276,12 @@ def _taken(
     draft: Draft, shape: tuple[int, ...], owned: Box | None, together: int, images: int
 ) -> int:
     """Return the bytes that a step with such windows takes."""
-    found = rehearse_windows(
-        draft.net,
-        (draft.shape[0], *shape),
-        owned=owned,
-        together=together,
-        held_bytes=images * draft.data_bytes,
-        manner=draft.manner,
-    )
-    return draft.gauge.taken(found.course)
+    key = shape, owned, together
+    if key not in draft.rehearsed:
+        draft.rehearsed[key] = rehearse_windows(
+            draft.stage, (draft.shape[0], *shape), owned=owned, together=together
+        ).course
+    return draft.gauge.taken(draft.rehearsed[key].holding(images * draft.data_bytes))
 
 
 def _work(draft: Draft, counts: Mapping[tuple[int, ...], int]) -> float:

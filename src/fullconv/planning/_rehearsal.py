@@ -7,29 +7,29 @@ a step that would need a terabyte is rehearsed in a second and in next to no mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
 )
-from torch.optim import Optimizer
 
-from fullconv.errors import BadConfigError, FullconvError
+from fullconv.errors import FullconvError
 from fullconv.execution import add_up, gradients, handed, laid_out, like_weights
 from fullconv.geometry import Box
-from fullconv.planning._ledger import Course, Ledger
+from fullconv.planning._ledger import Course
 from fullconv.planning._manner import Manner
-from fullconv.planning._twin import device_of, twin
+from fullconv.planning._stage import Run, Stage
 from fullconv.planning._words import times
-from fullconv.tracing import Modules, the_map
+from fullconv.tracing import the_map
 
 PLAIN = Manner()
+GROUPS = 8  # of windows whose units are taken together
 
 
 class UnfitShapeError(FullconvError):
@@ -54,65 +54,36 @@ class Rehearsal:
         return self.course.peak_bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
-    """A network without numbers, what will be known of it, and what its caller holds."""
-
-    actor: nn.Module
-    ledger: Ledger
-    device: torch.device
-    manner: Manner
-    held: list[Tensor]
-
-    def images(self, *shape: int) -> Tensor:
-        """Return images that are there from the start to the end."""
-        return self.there(shape, like_weights(self.actor).dtype)
-
-    def labels(self, *shape: int) -> Tensor:
-        """Return labels that are there from the start to the end."""
-        return self.there(shape, torch.long)
-
-    def there(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return a tensor that is there from the start to the end."""
-        found = torch.empty(shape, dtype=dtype, device=self.device)
-        self.ledger.antedate(found, "data")
-        self.held.append(found)
-        return found
-
-    def course(self) -> Course:
-        """Return what the ledger says."""
-        return Course(tuple(self.ledger.ticks), tuple(self.ledger.blocks))
-
-
 def rehearse_step(
-    net: nn.Module, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
+    net: nn.Module | Stage, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
 ) -> Rehearsal:
     """Return what a training step over whole images takes, not the first one of a run.
 
     Args:
-        net: Takes `(batch, channels, *spatial)`, returns a map; in the mode that it is trained in.
+        net: Takes `(batch, channels, *spatial)`, returns a map; in the mode that it is trained in. Or
+            a stage with it, for several rehearsals.
         shape: Of an image, `(channels, *spatial)`.
         batch: Images of the step.
-        manner: How the step is made.
+        manner: How the step is made; a stage has its own.
 
     Raises:
         FullconvError: If the network cannot be run without numbers, or not on images of that shape.
     """
     found: tuple[int, ...] = ()
 
-    def loss(stage: _Stage) -> Tensor:
+    def loss(run: Run) -> Tensor:
         nonlocal found
-        logits = _logits(stage, stage.images(batch, *shape))
+        logits = _logits(run, run.images(batch, *shape))
         found = tuple(logits.shape[1:])
-        return manner.total(logits, stage.labels(batch, *found[1:]))
+        return run.stage.manner.total(logits, run.labels(batch, *found[1:]))
 
-    with _stage(net, manner) as stage, _refusals(net, shape):
-        _descend(stage, loss)
-    return Rehearsal(stage.course(), found)
+    stage = _stage(net, manner)
+    with _refusals(stage.net, shape):
+        return Rehearsal(stage.descend(loss), found)
 
 
 def rehearse_windows(
-    net: nn.Module,
+    net: nn.Module | Stage,
     shape: Sequence[int],
     *,
     owned: Box | None = None,
@@ -126,118 +97,97 @@ def rehearse_windows(
     rehearsed when the gradients of others are there already.
 
     Args:
-        net: The network, in the mode that it is trained in.
+        net: The network, in the mode that it is trained in, or a stage with it.
         shape: Of a window, `(channels, *spatial)`: the largest of the step.
         owned: The units of its map that count; None for all.
         together: Windows that run together.
         held_bytes: Of the images and labels that the windows are cut from.
-        manner: How the step is made.
+        manner: How the step is made; a stage has its own.
 
     Raises:
         FullconvError: If the network cannot be run without numbers, or not on windows of that shape.
     """
     found: tuple[int, ...] = ()
 
-    def loss(stage: _Stage) -> Tensor:
+    def loss(run: Run) -> Tensor:
         nonlocal found
-        leaves = [p for p in stage.actor.parameters() if p.requires_grad]
+        leaves = [p for p in run.actor.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [torch.empty_like(p) for p in leaves]
-        stage.ledger.call((s for s in sums if s is not None), "gradients")
-        stage.there((held_bytes,), torch.uint8)
-        like = like_weights(stage.actor)
-        windows = torch.empty(together, *shape, dtype=like.dtype, device=stage.device)
-        logits = _logits(stage, windows)
+        run.ledger.call((s for s in sums if s is not None), "gradients")
+        like = like_weights(run.actor)
+        windows = torch.empty(together, *shape, dtype=like.dtype, device=run.stage.device)
+        logits = _logits(run, windows)
         found = tuple(logits.shape[1:])
-        share = _of_units(stage, logits, owned or Box.whole(found[1:]))
+        share = _of_units(run, logits, owned or Box.whole(found[1:]))
         del logits, windows
-        stage.ledger.call_the_living("saved", instead_of="passing")
-        stage.ledger.phase = "backward"
+        run.ledger.call_the_living("saved", instead_of="passing")
+        run.ledger.phase = "backward"
         grads = gradients(share, leaves)
         add_up(sums, grads)
         return handed(share.detach(), leaves, sums)
 
-    with _stage(net, manner) as stage, _refusals(net, shape):
-        _descend(stage, loss)
-    return Rehearsal(stage.course(), found)
+    stage = _stage(net, manner)
+    with _refusals(stage.net, shape):
+        return Rehearsal(stage.descend(loss).holding(held_bytes), found)
 
 
 def rehearse_forward(
-    net: nn.Module, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
+    net: nn.Module | Stage, shape: Sequence[int], *, batch: int = 1, manner: Manner = PLAIN
 ) -> Rehearsal:
     """Return what a forward pass without gradients takes, in evaluation mode.
 
     Args:
-        net: Takes `(batch, channels, *spatial)`, returns a map.
+        net: Takes `(batch, channels, *spatial)`, returns a map; or a stage with it.
         shape: Of an image, `(channels, *spatial)`.
         batch: Images together.
-        manner: How it is made; of that, the precision.
+        manner: How it is made; of that, the precision. A stage has its own.
 
     Raises:
         FullconvError: If the network cannot be run without numbers, or not on images of that shape.
     """
-    with _stage(net, manner) as stage, _refusals(net, shape):
-        stage.actor.eval()
-        image = stage.images(batch, *shape)
-        with stage.ledger, torch.no_grad(), manner.cast(stage.device):
-            logits = the_map(stage.actor(laid_out(image, stage.actor)))
-    return Rehearsal(stage.course(), tuple(logits.shape[1:]))
+    stage = _stage(net, manner)
+    with _refusals(stage.net, shape), stage.run() as run, _evaluated(run.actor):
+        image = run.images(batch, *shape)
+        with run.ledger, torch.no_grad(), stage.manner.cast(stage.device):
+            logits = the_map(run.actor(laid_out(image, run.actor)))
+        return Rehearsal(run.course(), tuple(logits.shape[1:]))
+
+
+def _stage(net: nn.Module | Stage, manner: Manner) -> Stage:
+    return net if isinstance(net, Stage) else Stage(net, manner)
 
 
 @contextmanager
-def _stage(net: nn.Module, manner: Manner) -> Generator[_Stage]:
-    """Yield a network without numbers, which is there from the start."""
-    device = device_of(net)
-    modules = Modules()
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    actor = twin(net, mode, device)
-    with torch.inference_mode(False), modules.watching(actor), mode:
-        ledger = Ledger(modules)
-        ledger.hold((*actor.parameters(), *actor.buffers()), "parameters")
-        yield _Stage(actor, ledger, device, manner, [])
+def _evaluated(net: nn.Module) -> Generator[None]:
+    """Put a network into evaluation mode for a while."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
-def _descend(stage: _Stage, loss: Callable[[_Stage], Tensor]) -> None:
-    """Run a step: a loss, its backward, and the update of the weights."""
-    actor, ledger = stage.actor, stage.ledger
-    descent = _settled(stage)
-    with ledger, torch.enable_grad():
-        with stage.manner.cast(stage.device):
-            value = loss(stage)
-        ledger.call_the_living("saved", instead_of="passing")
-        ledger.phase = "backward"
-        value.backward()
-        ledger.call((p.grad for p in actor.parameters() if p.grad is not None), "gradients")
-        ledger.phase = "update"
-        descent.step()
-
-
-def _settled(stage: _Stage) -> Optimizer:
-    """Return an optimiser with the state that it has after its first step, gradients let go."""
-    trained = [p for p in stage.actor.parameters() if p.requires_grad]
-    if not trained:
-        raise BadConfigError("`net` must have weights to train, got none that require a gradient")
-    descent = stage.manner.descent(trained)
-    for parameter in trained:
-        parameter.grad = torch.empty_like(parameter)
-    descent.step()
-    descent.zero_grad()
-    state = (value for each in descent.state.values() for value in each.values())
-    stage.ledger.hold((value for value in state if isinstance(value, Tensor)), "optimizer")
-    return descent
-
-
-def _logits(stage: _Stage, images: Tensor) -> Tensor:
+def _logits(run: Run, images: Tensor) -> Tensor:
     """Return the network's maps; floats of 32 bits or more."""
-    found = the_map(stage.actor(laid_out(images, stage.actor)))
+    found = the_map(run.actor(laid_out(images, run.actor)))
     return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
 
-def _of_units(stage: _Stage, logits: Tensor, owned: Box) -> Tensor:
-    """Return the summed loss of the units that windows own."""
-    rows = [part[(slice(None), *owned.slices)].movedim(0, -1).flatten(0, -2) for part in logits]
-    flat = torch.cat(rows) if len(rows) > 1 else rows[0]
-    labels = torch.empty(len(flat), dtype=torch.long, device=stage.device)
-    return stage.manner.each(flat, labels).sum()
+def _of_units(run: Run, logits: Tensor, owned: Box) -> Tensor:
+    """Return the summed loss of the units that windows own.
+
+    Each window's units are taken by themselves there; here up to eight groups of them, for speed.
+    """
+    parts = logits.split(ceil(len(logits) / GROUPS))
+    rows = [
+        part[(slice(None), slice(None), *owned.slices)].movedim(1, -1).flatten(0, -2)
+        for part in parts
+    ]
+    flat = torch.cat(rows) if len(logits) > 1 else rows[0]
+    labels = torch.empty(len(flat), dtype=torch.long, device=run.stage.device)
+    return run.stage.manner.each(flat, labels).sum()
 
 
 @contextmanager

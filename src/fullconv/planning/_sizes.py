@@ -9,6 +9,7 @@ from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.planning._rehearsal import Rehearsal, UnfitShapeError, rehearse_forward
+from fullconv.planning._stage import Stage
 from fullconv.planning._words import times
 from fullconv.tracing import hollow, trace
 
@@ -17,13 +18,13 @@ POWERS = (2, 4, 8, 16, 32, 64)
 
 
 def checked(
-    run: Callable[..., Rehearsal], net: nn.Module, shape: Sequence[int], **settings: Any
+    run: Callable[..., Rehearsal], stage: Stage, shape: Sequence[int], **settings: Any
 ) -> Rehearsal:
     """Return what a rehearsal shows, or say which sizes the network takes.
 
     Args:
         run: The rehearsal.
-        net: The network.
+        stage: The network.
         shape: Of an image, `(channels, *spatial)`.
         **settings: What the rehearsal takes besides.
 
@@ -38,9 +39,9 @@ def checked(
             f"{tuple(shape)}"
         )
     try:
-        return run(net, shape, **settings)
+        return run(stage, shape, **settings)
     except UnfitShapeError as error:
-        nearest = " and ".join(f"{times(found)} px" for found in nearest_shapes(net, shape))
+        nearest = " and ".join(f"{times(found)} px" for found in nearest_shapes(stage.net, shape))
         if not nearest:
             raise
         raise FullconvError(
