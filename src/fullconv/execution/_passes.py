@@ -9,17 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullconv.execution._memory import WORKSPACE
-from fullconv.execution._pixels import channels_last, like_weights, read
-from fullconv.execution._rolling import Rolling, rolling_bytes
+from fullconv.execution._down import Down
+from fullconv.execution._pixels import like_weights, read
 from fullconv.execution._windows import Windows, run_window
-from fullconv.geometry import Box, Geometry, Window, band_cover, cover_px
-from fullconv.tracing import Stages, stages
-
-# Rows of the image that are read at a time: more are no faster, fewer cost more calls. Blocks of
-# memory come back in the same sizes again and again, and are better kept than given back: with
-# fresh pages for each, 128 rows took twice as long, 32 rows three times.
-ROWS = (64, 32, 16)
+from fullconv.geometry import Box, Geometry, Window, band_units, cover_px, grid_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +39,7 @@ class Passes:
         self._net, self._memory = net, memory
         self._windows = Windows(net, memory)
         self._plans: dict[tuple[int, ...], _Bands | None] = {}
-        self._rolling: dict[tuple[int, ...], Rolling] = {}
+        self._down = Down(net)
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
         """Return the geometry of the network for images of this shape.
@@ -83,48 +76,11 @@ class Passes:
                     pixels = read(image, window.reads, like_weights(self._net))
                     yield owned, run_window(self._net, pixels, window)
                 else:
-                    yield from self._down(image, window, bands.rows)
-
-    def _down(self, image: Any, window: Window, rows: int) -> Iterator[tuple[Box, Tensor]]:
-        """Yield the units of a window, from its first row to its last."""
-        like, reads, inside = like_weights(self._net), window.reads, window.inside
-        top, columns = reads.start[0], (reads.start[1:], reads.stop[1:])
-
-        def some(start: int, stop: int) -> Tensor:
-            box = Box(start=(top + start, *columns[0]), stop=(top + stop, *columns[1]))
-            return channels_last(read(image, box, like)[None])
-
-        for first, part in self._roll(image.shape[0], reads.shape)(some, rows):
-            start = max(first, inside.start[0])
-            stop = min(first + part.shape[2], inside.stop[0])
-            if start < stop:
-                shift = window.units.start[0] - inside.start[0]
-                owned = Box(
-                    start=(start + shift, *window.units.start[1:]),
-                    stop=(stop + shift, *window.units.stop[1:]),
-                )
-                yield owned, part[0][:, start - first : stop - first, *inside.slices[1:]]
-
-    def _roll(self, channels: int, shape: tuple[int, ...]) -> Rolling:
-        key = channels, *shape
-        if key not in self._rolling:
-            found = self._stages(channels, shape)
-            assert found is not None
-            self._rolling[key] = Rolling(self._net, found)
-        return self._rolling[key]
-
-    def _stages(self, channels: int, shape: tuple[int, ...]) -> Stages | None:
-        period = next(
-            g.axes[0].period for g in self._windows.geometries if len(g.axes) == len(shape)
-        )
-        return stages(self._net, channels, shape, period)
+                    yield from self._down(image, window, geometry, bands.rows)
 
     def _bands(self, channels: int, shape: tuple[int, ...], geometry: Geometry) -> _Bands | None:
         """Return the bands of an image; None where windows are taken."""
-        like = like_weights(self._net)
-        if torch.is_autocast_enabled(like.device.type):
-            return None  # which casts are made is not known beforehand
-        key = channels, *shape
+        key = channels, torch.is_autocast_enabled(like_weights(self._net).device.type), *shape
         if key not in self._plans:
             self._plans[key] = self._planned(channels, shape, geometry)
         return self._plans[key]
@@ -132,19 +88,13 @@ class Passes:
     def _planned(self, channels: int, shape: tuple[int, ...], geometry: Geometry) -> _Bands | None:
         if self._windows.fits(channels, shape):
             return None
-        axis = geometry.axes[0]
-        enough = 2 * axis.field + 4 * ROWS[0]
-        short = min(shape[0], enough + (shape[0] - enough) % axis.period)
-        found = self._stages(channels, (short, *shape[1:]))
-        if found is None:
-            return None
+        by_rows = self._down.bytes_per_column(channels, shape, geometry)
         plans: list[_Bands] = []
-        for rows in ROWS:
-            share = self._memory / (WORKSPACE * rolling_bytes(found, rows))
-            windows = band_cover(geometry, shape, int(shape[-1] * share)) if share < 1 else None
-            if share >= 1 or windows:
-                whole = geometry.window(Box.whole(geometry.map_shape(shape)), shape)
-                plans.append(_Bands(windows=windows or (whole,), rows=rows))
-            if share >= 1:
-                break
+        for rows, per_column in (by_rows or {}).items():
+            units = band_units(geometry, shape, int(self._memory / per_column))
+            if units is not None:
+                cover = grid_of(geometry, shape, (*geometry.map_shape(shape)[:-1], units))
+                plans.append(_Bands(windows=cover, rows=rows))
+                if len(cover) == 1:
+                    break
         return min(plans, key=lambda plan: cover_px(plan.windows), default=None)

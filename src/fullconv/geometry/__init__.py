@@ -6,7 +6,7 @@ See `fullconv.geometry._axis` for the conventions: half-open boxes, px and units
 from fullconv.geometry._axis import Axis, Phase
 from fullconv.geometry._box import Box
 from fullconv.geometry._cover import (
-    band_cover,
+    band_units,
     block_at,
     cover_px,
     grid_blocks,
@@ -22,7 +22,7 @@ __all__ = [
     "Geometry",
     "Phase",
     "Window",
-    "band_cover",
+    "band_units",
     "block_at",
     "cover_px",
     "grid_blocks",

@@ -74,21 +74,23 @@ def block_at(place: tuple[int, ...], blocks: tuple[int, ...], map_shape: tuple[i
     return Box(start=start, stop=stop)
 
 
-def band_cover(geometry: Geometry, shape: tuple[int, ...], most: int) -> tuple[Window, ...]:
-    """Return windows that cut the last axis alone, as few as may be; none if that is not enough.
+def band_units(
+    geometry: Geometry, shape: tuple[int, ...], most: int, step: int | None = None
+) -> int | None:
+    """Return how many units bands own along the last axis, the others uncut; None if that won't do.
 
     Args:
         geometry: Geometry of the network, traced for this shape.
-        shape: Shape of the image, in px per axis; two axes at least, or nothing is found.
-        most: Most pixels of a window along the last axis.
+        shape: Shape of the image, in px per axis.
+        most: Most pixels of a band's window along the last axis.
+        step: Of how many units bands own a multiple; None for whole periods.
     """
+    if most >= shape[-1]:
+        return geometry.map_shape(shape)[-1]
     if len(shape) == 1:
-        return ()
-    cuts = _cuts(geometry.axes[-1], shape[-1], _periods(geometry)[-1])
-    block = next((cut.block for cut in cuts if cut.longest <= most), None)
-    if block is None:
-        return ()
-    return grid_of(geometry, shape, (*geometry.map_shape(shape)[:-1], block))
+        return None  # the only axis is the one that is run down
+    cuts = _cuts(geometry.axes[-1], shape[-1], step or _periods(geometry)[-1])
+    return next((cut.block for cut in cuts if cut.longest <= most), None)
 
 
 @lru_cache(maxsize=64)
