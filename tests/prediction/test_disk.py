@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ from torch import nn
 
 import fullconv as fc
 from fullconv.errors import BadDataError, BadOutputError
-from fullconv.execution import Behind, ahead
+from fullconv.execution import Behind, ahead, parse_memory
+from fullconv.geometry import Box
 from fullconv.images import ClassTable, open_image
 from fullconv.prediction import Wanted, predict_to_disk
+from fullconv.prediction._plan import planned
+from fullconv.prediction._strips import Strips, in_chunks
 from fullconv.regions import part_of
 
 SIDES = (290, 350)
@@ -477,3 +482,60 @@ def test_writing_goes_on_behind_in_order_and_its_errors_come_through() -> None:
         with pytest.raises(BadOutputError, match="no"):
             run(last)
     assert 9 not in done
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_pieces_down_a_window_become_whole_rows_of_chunks(rows: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (2, 50, 7), np.uint8)
+    cuts = [0, 3, 4, 5, 17, 18, 33, 34, 48, 50]
+
+    def pieces() -> Any:
+        for a, b in itertools.pairwise(cuts):
+            units = Box(start=(96 + a, 5), stop=(96 + b, 12))
+            yield units, {"labels": values[0, a:b], "shares": values[:, a:b]}
+
+    made = list(in_chunks(pieces(), rows))
+    ends = [box.stop[0] for box, _ in made]
+    assert [end for end in ends if end % rows and end != 146] == []
+    assert ends[-1] == 146
+    assert [box.start[0] for box, _ in made] == [96, *ends[:-1]]
+    assert np.array_equal(np.concatenate([part["labels"] for _, part in made]), values[0])
+    assert np.array_equal(np.concatenate([part["shares"] for _, part in made], 1), values)
+
+
+def test_rows_are_read_in_whole_chunks_and_each_once(tmp_path: Path) -> None:
+    path, pixels = stored(tmp_path)
+    image = open_image(path)
+    reads: list[Box] = []
+
+    def noted(box: Box) -> Any:
+        reads.append(box)
+        return image.read(box)
+
+    part = Box(start=(70, 40), stop=(290, 100))
+    strips = Strips(replace(image, read=noted), part, 16, nodata=7.0)
+    found = [
+        strips[(slice(None), slice(a, min(a + 16, 290)), slice(40, 100))]
+        for a in range(70, 290, 16)
+    ]
+    assert np.array_equal(np.concatenate(found, 1), pixels[:, 70:290, 40:100])
+    assert [(box.start[1], box.stop[1]) for box in reads] == [(70, 128), (128, 192), (192, 256), (256, 290)]  # fmt: skip
+    nothing = strips.nothing(Box(start=(80, 50), stop=(200, 60)))
+    assert np.array_equal(nothing, (pixels == 7).all(0)[80:200, 50:60])
+
+
+def test_a_network_is_run_down_where_windows_would_read_more(tmp_path: Path) -> None:
+    net = network()
+    path, pixels = stored(tmp_path)
+    fc.predict(net, path, "1 MiB", tmp_path / "a.zarr")
+    plan = planned_way(net, path, "1 MiB", tmp_path)
+    assert plan.way.rows > 0
+    assert np.array_equal(zarr.open_array(f"{tmp_path}/a.zarr/0")[...], labels_of(net, pixels))
+
+
+def planned_way(net: nn.Module, path: Path, memory: str, folder: Path) -> Any:
+    wanted = Wanted(labels=folder / "other.zarr")
+    with part_of(folder / "other.zarr") as part:
+        return planned(
+            net, open_image(path), wanted, parse_memory(memory), key="", part=part, overwrite=False
+        )

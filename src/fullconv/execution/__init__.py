@@ -2,6 +2,7 @@
 
 from fullconv.execution._ahead import Behind, ahead
 from fullconv.execution._cost import WITH_BACKWARD, multiplications, operations
+from fullconv.execution._down import Down
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import (
     available_bytes,
@@ -22,6 +23,7 @@ from fullconv.execution._windows import Windows, run_window
 __all__ = [
     "WITH_BACKWARD",
     "Behind",
+    "Down",
     "Mask",
     "Passes",
     "Planner",

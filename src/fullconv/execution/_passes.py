@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.execution._down import Down
+from fullconv.execution._memory import return_freed_memory
 from fullconv.execution._pixels import like_weights, read
 from fullconv.execution._windows import Windows, run_window
 from fullconv.geometry import Box, Geometry, Window, band_units, cover_px, grid_of
@@ -69,6 +70,8 @@ class Passes:
         wanted = units or Box.whole(geometry.map_shape(shape))
         bands = self._bands(channels, shape, geometry)
         cover = self._windows.cover(channels, shape) if bands is None else bands.windows
+        if bands is None and len(cover) > 1:
+            return_freed_memory()
         for owned in (window.units.intersection(wanted) for window in cover):
             if owned is not None:
                 window = geometry.window(owned, shape)

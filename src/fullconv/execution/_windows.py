@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words, return_freed_memory
+from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
 from fullconv.execution._pixels import channels_last
 from fullconv.geometry import Geometry, Window, grid_cover, least_window
 from fullconv.tracing import record, trace_for
@@ -61,8 +61,6 @@ class Windows:
                 f"`memory` must hold one window, got {in_words(self._memory)} for an image of shape "
                 f"{tuple(shape)}: about {in_words(least * per_px)} would do"
             ) from error
-        if len(cover) > 1:
-            return_freed_memory()
         return cover
 
     def fits(self, channels: int, shape: tuple[int, ...]) -> bool:

@@ -1,14 +1,17 @@
-"""Images of any size, from disk to disk: read, computed, reduced and written window by window.
+"""Images of any size, from disk to disk: read, computed, reduced and written piece by piece.
 
 Windows own whole chunks of the output, so no two of them write one chunk, and each is written once.
-While one window is computed, the next is read, and the last is written. What is done is kept if the
-process ends, however it does; the same windows go on, so that the result is the same to the last bit.
+A network that can be run down an image is run down long windows, and each row of chunks is written
+when it is complete. While one piece is computed, the next is read, and the last is written. Windows
+that are done are kept if the process ends, however it does; the same ones go on, so that the result is
+the same to the last bit.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,12 @@ from torch import nn
 from fullconv.errors import BadDataError, BadOutputError
 from fullconv.execution import (
     Behind,
+    Down,
     ahead,
     like_weights,
     parse_memory,
     read,
+    return_freed_memory,
     run_window,
 )
 from fullconv.geometry import Box, Window
@@ -35,6 +40,7 @@ from fullconv.prediction._products import (
     Wanted,
     file_kind,
 )
+from fullconv.prediction._strips import Made, Strips, in_chunks, read_box, without_data
 from fullconv.regions import (
     LazyArray,
     Part,
@@ -162,56 +168,61 @@ def _run(
     count = total - sum(window.units.size for _, window in todo)
     first = plan.outputs[0].target
     arrays = {output.name: output.array(part.folder) for output in plan.outputs}
-    nodata = image.facts.get("nodata") if plan.outputs[0].nodata is not None else None
 
-    def write(number: int, window: Window, made: dict[str, npt.NDArray[Any]]) -> None:
+    def write(units: Box, made: Made, number: int | None) -> None:
         with telling(first):
             for name, values in made.items():
-                arrays[name][(..., *window.units.slices)] = values
-            part.note(number)
+                arrays[name][(..., *units.slices)] = values
+            if number is not None:
+                part.note(number)
 
+    if len(plan.cover) > 1 and not plan.way.rows:
+        return_freed_memory()
     with Behind() as behind:
-        for number, window, pixels in _read(image, todo):
+        for number, window, pieces in _pieces(net, image, plan, todo):
+            for units, made in pieces:
+                ended = units.stop == window.units.stop
+                behind(write, units, made, number if ended else None)
+                count += units.size
+                if progress:
+                    progress(count, total)
+
+
+def _pieces(
+    net: nn.Module, image: LazyArray, plan: Plan, todo: Sequence[tuple[int, Window]]
+) -> Iterator[tuple[int, Window, Iterator[tuple[Box, Made]]]]:
+    """Yield the windows, each with what is made of it in pieces of whole chunks, in order."""
+    nodata = image.facts.get("nodata") if plan.outputs[0].nodata is not None else None
+
+    def made(logits: torch.Tensor, nothing: npt.NDArray[np.bool_] | None) -> Made:
+        return {output.name: output.reduce(logits, nothing) for output in plan.outputs}
+
+    if plan.way.rows:
+        down = Down(net)
+        for number, window in todo:
+            strips = Strips(image, window.reads, plan.way.rows, nodata)
+            found = down(strips, window, plan.geometry, plan.way.rows)
+            pieces = ((units, made(part, strips.nothing(units))) for units, part in found)
+            yield number, window, in_chunks(pieces, plan.way.chunks[0])
+    else:
+        for (number, window), pixels in ahead(todo, partial(_load, image)):
             logits = run_window(net, _input(pixels, net), window)
             nothing = None if nodata is None else _nothing(pixels, window, nodata)
-            del pixels
-            made = {output.name: output.reduce(logits, nothing) for output in plan.outputs}
-            del logits
-            behind(write, number, window, made)
-            count += window.units.size
-            if progress:
-                progress(count, total)
+            yield number, window, iter([(window.units, made(logits, nothing))])
 
 
-def _read(
-    image: LazyArray, todo: Sequence[tuple[int, Window]]
-) -> Iterator[tuple[int, Window, npt.NDArray[Any]]]:
-    """Yield windows with their pixels, the next ones being read meanwhile."""
-
-    def load(pair: tuple[int, Window]) -> npt.NDArray[Any]:
-        try:
-            return image[(slice(None), *pair[1].reads.slices)]
-        except OSError as error:
-            raise BadDataError(
-                f"{image.name}: cannot be read ({error.strerror or error})"
-            ) from error
-
-    for (number, window), pixels in ahead(todo, load):
-        yield number, window, pixels
+def _load(image: LazyArray, pair: tuple[int, Window]) -> npt.NDArray[Any]:
+    return read_box(image, pair[1].reads)
 
 
 def _input(pixels: npt.NDArray[Any], net: nn.Module) -> torch.Tensor:
     return read(pixels, Box.whole(pixels.shape[1:]), like_weights(net))
 
 
-def _nothing(
-    pixels: npt.NDArray[Any], window: Window, nodata: float
-) -> npt.NDArray[np.bool_] | None:
-    """Return which units of a window have no data: all channels have the value that says so."""
+def _nothing(pixels: npt.NDArray[Any], window: Window, nodata: float) -> npt.NDArray[np.bool_]:
+    """Return which units of a window have no data."""
     place = window.units.shifted(tuple(-a for a in window.reads.start)).slices
-    part = pixels[(slice(None), *place)]
-    found = np.isnan(part) if np.isnan(nodata) else part == nodata
-    return np.asarray(found.all(0))
+    return without_data(pixels[(slice(None), *place)], nodata)
 
 
 def identity(net: nn.Module) -> str:

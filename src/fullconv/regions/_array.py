@@ -158,7 +158,7 @@ def in_memory(array: npt.NDArray[Any], name: str, spatial: str | None = None) ->
         name=name,
         shape=array.shape,
         dtype=array.dtype,
-        chunks=array.shape,
+        chunks=(1,) * array.ndim,
         read=lambda box: array[box.slices],
         spatial=SPATIAL[1 - array.ndim :] if spatial is None else spatial,
     )
