@@ -382,7 +382,7 @@ def test_a_library_that_is_not_there_is_named(
 
 def test_an_array_in_memory_is_read_alike(array: np.ndarray) -> None:
     image = in_memory(array, "image")
-    assert (image.spatial, image.nbytes, image.chunk_bytes) == ("yx", array.nbytes, array.nbytes)
+    assert (image.spatial, image.nbytes, image.chunk_bytes) == ("yx", array.nbytes, array.itemsize)
     assert np.array_equal(image[..., 5:7], array[..., 5:7])
     assert image[:, 5:5].shape == (3, 0, 277)
     with pytest.raises(FullconvError, match="slices must have no steps"):
