@@ -203,6 +203,33 @@ def test_a_run_goes_on_after_its_data_moved(
     assert all(path.exists() for path in paths)
 
 
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("images", r"the images must have 3 channels, .*, got 1; begin a new run"),
+        ("classes", r"the masks must have the classes of the run .*, got other, "),
+    ],
+)
+def test_a_run_does_not_go_on_with_images_of_another_kind(
+    what: str, said: str, scenes: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(scenes, tmp_path / "other")
+    shutil.copytree(finished.path, tmp_path / "run")
+    if what == "images":
+        for path in (tmp_path / "other").glob("**/images/*"):
+            with Image.open(path) as image:
+                image.convert("L").save(path)
+    else:
+        names = finished.classes().names
+        rows = "\n".join(f"{i},{'other' if i == 0 else n}" for i, n in enumerate(names))
+        (tmp_path / "other" / "classes.csv").write_text(f"index,name\n{rows}\n")
+    before = (tmp_path / "run" / "steps.csv").read_bytes()
+    settings = config(tmp_path / "other", tmp_path / "run", epochs=9)
+    with pytest.raises(BadDataError, match=said):
+        quietly(settings, resume=tmp_path / "run")
+    assert (tmp_path / "run" / "steps.csv").read_bytes() == before
+
+
 def test_an_image_without_a_mask_is_noted_as_that(scenes: Path) -> None:
     dataset = open_dataset(scenes)
     bare = {split: tuple(replace(s, mask=None) for s in dataset.splits[split]) for split in ["val"]}

@@ -1,14 +1,15 @@
 """What a run is told before its first step: weights that it starts from, images that it should not see."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from torch import nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, BadDataError
 from fullconv.images import Dataset, repeated
 from fullconv.networks import Normalized, lite0_weights, start_from
-from fullconv.runs import Run
+from fullconv.runs import Recipe, Run
 
 # What `weights` says for those that a package carries.
 PRETRAINED = Path("pretrained")
@@ -23,6 +24,29 @@ def warn_of_repeats(dataset: Dataset, console: Console) -> None:
             f"warning: {len(pairs)} held-out images are training images too: {shown}{more}; the scores "
             "will flatter. Take them out of one split"
         )
+
+
+def check_same_kind(run: Run, recipe: Recipe) -> None:
+    """Refuse to go on with a run on images with other channels, or masks with other classes.
+
+    Raises:
+        BadDataError: What is other.
+    """
+    earlier = run.recipe()
+    if recipe.channels != earlier.channels:
+        raise BadDataError(
+            f"the images must have {earlier.channels} channels, as those that the run {run.path} began "
+            f"with, got {recipe.channels}; begin a new run for other images"
+        )
+    if recipe.table.names != earlier.table.names:
+        raise BadDataError(
+            f"the masks must have the classes of the run {run.path} ({_listed(earlier.table.names)}), "
+            f"got {_listed(recipe.table.names)}; begin a new run for other classes"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def start(weights: Path, name: str, net: nn.Module, console: Console) -> None:

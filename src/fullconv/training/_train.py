@@ -40,7 +40,7 @@ from fullconv.training._recipes import needs_weights
 from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
-from fullconv.training._starting import start, warn_of_repeats
+from fullconv.training._starting import check_same_kind, start, warn_of_repeats
 
 
 def train(
@@ -74,6 +74,8 @@ def train(
     warn_of_repeats(dataset, console)
     seed_everything(config.seed, verbose=False)
     recipe = _recipe(config, facts)
+    if resume:
+        check_same_kind(run, recipe)
     with _no_empty_folder(run):
         net = recipe.build()
         _check_network(net, recipe)
