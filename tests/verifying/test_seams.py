@@ -34,6 +34,18 @@ def test_exact_windows_have_no_seams(tmp_path: Path) -> None:
     assert colours == {(255, 255, 255), (190, 190, 190)}
 
 
+def test_the_part_is_of_a_size_that_the_network_takes() -> None:
+    class Thirds(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            n, c, height, width = image.shape
+            return image.reshape(n, c, height // 3, 3, width // 3, 3).amax((3, 5))
+
+    found = seams(Thirds(), PIXELS[:, :159, :198], side=128)
+    assert found.part.shape == (126, 126)
+    assert found.passed
+    assert seams(Thirds(), PIXELS[:, :159, :30], side=128).part.shape == (126, 30)
+
+
 def test_windows_that_see_too_little_are_found_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,11 @@ def seams(net: nn.Module, image: Any, *, side: int = 512) -> Seams:
     Raises:
         NotLocalError: If a layer looks at the whole image.
     """
-    part = _middle(tuple(image.shape[1:]), side)
+    shape = tuple(image.shape[1:])
+    legal = trace(net, image.shape[0]).nearest_shapes(tuple(min(side, n) for n in shape))[0]
+    part = _middle(
+        shape, legal if all(a <= n for a, n in zip(legal, shape, strict=True)) else shape
+    )
     geometry = trace(net, image.shape[0], shape=part.shape)
     pixels = read(image, part, like_weights(net))
     with torch.inference_mode():
@@ -93,9 +97,9 @@ def seams(net: nn.Module, image: Any, *, side: int = 512) -> Seams:
     return Seams(part=part, covers=tuple(covers), differences=tuple(differences))
 
 
-def _middle(shape: tuple[int, ...], side: int) -> Box:
-    start = tuple(max(0, (n - side) // 2) for n in shape)
-    return Box(start=start, stop=tuple(min(n, a + side) for a, n in zip(start, shape, strict=True)))
+def _middle(shape: tuple[int, ...], sides: tuple[int, ...]) -> Box:
+    start = tuple((n - side) // 2 for n, side in zip(shape, sides, strict=True))
+    return Box(start=start, stop=tuple(a + side for a, side in zip(start, sides, strict=True)))
 
 
 def _difference(
