@@ -23,27 +23,13 @@ from pathlib import Path
 from fullconv.errors import BadDataError
 from fullconv.images._classes import ClassTable
 from fullconv.images._faults import Fault
+from fullconv.images._layouts import find_pairs
 from fullconv.images._published import published_classes
+from fullconv.images._sample import Sample
 from fullconv.images._split import split_by_name
 
 TABLE_NAMES = ("classes.csv", "classes.yaml", "classes.yml")
 SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One image and its mask.
-
-    Attributes:
-        name: Unique in the data set and fit for a file name: the image's stem, or where two stems
-            are equal, with the folders before it.
-        image: Image file.
-        mask: Mask file, if there is one.
-    """
-
-    name: str
-    image: Path
-    mask: Path | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +77,6 @@ def open_dataset(data: Path, *, training: bool = True) -> Dataset:
         BadDataError: If there is no such layout, nothing in it, or one image only when two are
             needed. Single bad files are left to `survey`, which tells of all at once.
     """
-    from fullconv.images._layouts import find_pairs
-
     root, found, faults = find_pairs(Path(data))
     home = "train" if training or found.keys() - {""} else "test"
     splits = {s: (*found.get(s, ()), *(found.get("", ()) if s == home else ())) for s in SPLITS}

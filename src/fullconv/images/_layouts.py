@@ -12,10 +12,10 @@ from unicodedata import normalize
 
 from fullconv.errors import BadDataError
 from fullconv.images._class_files import csv_rows
-from fullconv.images._dataset import Sample
 from fullconv.images._faults import BrokenRuleError, Fault, bad_file
 from fullconv.images._files import SUFFIXES, stem, visible_files
 from fullconv.images._published import camvid_folders, published
+from fullconv.images._sample import Sample
 
 SPLIT_OF = {
     "": "",

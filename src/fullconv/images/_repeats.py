@@ -6,9 +6,10 @@ from math import sqrt
 from typing import TypeVar
 
 from fullconv.images._cache import load
-from fullconv.images._dataset import Dataset, Sample
+from fullconv.images._dataset import Dataset
 from fullconv.images._facts import ImageFacts, image_facts
 from fullconv.images._files import naming, stem
+from fullconv.images._sample import Sample
 
 T = TypeVar("T")
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fullconv.images._classes import IGNORE_8_BIT, IGNORE_16_BIT, ClassTable
-from fullconv.images._dataset import Dataset, Sample
+from fullconv.images._dataset import Dataset
 from fullconv.images._facts import ImageFacts, MaskFacts
 from fullconv.images._faults import BrokenRuleError, Fault, plural
 from fullconv.images._masks import known_codes, refuse_unknown
+from fullconv.images._sample import Sample
 
 # Without a class table, every index found is a class, up to so many; the longest published lists
 # have 182. With gaps between the indices, fewer: they come from masks that were resized with

@@ -22,12 +22,13 @@ from fullconv.errors import BadDataError
 from fullconv.images import _rules
 from fullconv.images._cache import load, save
 from fullconv.images._classes import ClassTable
-from fullconv.images._dataset import Dataset, Sample
+from fullconv.images._dataset import Dataset
 from fullconv.images._facts import ImageFacts, image_facts, mask_facts
 from fullconv.images._faults import BrokenRuleError, Fault, bad_data
 from fullconv.images._files import decoded_bytes
 from fullconv.images._lazy import goes_by_pieces
 from fullconv.images._rules import Facts
+from fullconv.images._sample import Sample
 
 T = TypeVar("T")
 

@@ -34,9 +34,11 @@ from fullconv.execution import (
     run_window,
 )
 from fullconv.geometry import Box, Window
+from fullconv.prediction._evaluating import evaluating
 from fullconv.prediction._plan import Plan, planned
-from fullconv.prediction._predict import Kind, Progress, evaluating
 from fullconv.prediction._products import (
+    Kind,
+    Progress,
     Wanted,
     file_kind,
 )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +14,9 @@ from fullconv.errors import FullconvError
 from fullconv.execution import Passes, like_weights, parse_memory, read
 from fullconv.geometry import Box
 from fullconv.images import open_image
-
-Progress = Callable[[int, int], None]
-Kind = Literal["labels", "probabilities", "quantised"]
+from fullconv.prediction._disk import predict_to_file
+from fullconv.prediction._evaluating import evaluating
+from fullconv.prediction._products import Kind, Progress
 
 
 class Predictor:
@@ -122,24 +120,10 @@ def predict(
     else:
         source = image
     if isinstance(out, str | Path):
-        from fullconv.prediction._disk import predict_to_file
-
         return predict_to_file(
             net, image, source, memory, Path(out), kind=kind, overwrite=overwrite, progress=progress
         )
     return Predictor(net, memory)(source, out, progress)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Generator[None]:
-    """Hold the network in eval mode, and put every module back as it was."""
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _spatial_shape(image: Any) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ from fullconv.errors import BadOutputError
 from fullconv.images import ClassTable, codes_of_positions, colormap, palette
 from fullconv.regions import Format, LazyArray, add_pyramid, full, open_array, write_tiff
 
+Progress = Callable[[int, int], None]
+Kind = Literal["labels", "probabilities", "quantised"]
 FileKind = Literal["zarr", "tiff", "ome-tiff"]
 Reduce = Callable[[Tensor, npt.NDArray[np.bool_] | None], npt.NDArray[Any]]
 
