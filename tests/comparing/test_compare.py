@@ -15,7 +15,7 @@ from rich.console import Console
 from fullconv.comparing import compare, measure, verdict
 from fullconv.comparing._curve import Curve, curve
 from fullconv.errors import BadConfigError, BadRunError, FullconvError
-from fullconv.training import TrainConfig, _auto
+from fullconv.training import TrainConfig, _train
 
 
 class Told:
@@ -125,6 +125,6 @@ def test_measuring_writes_nothing(scenes: Path, tmp_path: Path) -> None:
 def test_what_takes_too_long_to_measure_is_said(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_auto, "MEASURING_S", 0.0)
+    monkeypatch.setattr(_train, "QUICK_S", 0.0)
     with pytest.raises(FullconvError, match="got no time for crop:2x16, whole"):
         measure(settings(scenes, tmp_path / "out"), ["whole", "crop:2x16"], console=quiet())

@@ -76,7 +76,7 @@ def test_whole_images_that_neither_fit_nor_may_be_cut_are_not_what_a_run_ends_on
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
     regimes = [regime("crop:1x16"), regime("whole")]
     few, many = (
-        choose(net, criterion("cross-entropy"), data, regimes, seconds=None, memory=memory)
+        choose(net, criterion("cross-entropy"), data, regimes, within=60, memory=memory)
         for memory in (100_000, 10_000_000)
     )
     assert [one.regime.name for one in few.readings] == ["crop:1x16"]

@@ -34,7 +34,7 @@ WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the n
 DRAWS, WHOLE_DRAWS = 6, 4
 MEASURING_S = 60.0  # at most, where a run has no limit
 BUDGET = 0.08  # of the run's time at most goes to measuring
-ENDING = 0.8  # of the run is over when whole images take over
+ENDING = 0.5  # of the run is over when whole images take over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +92,18 @@ def candidates(data: ImageData, batch: int) -> list[Regime]:
     return [r for r in fitting if r.cut] or fitting if data.large else fitting
 
 
+def measuring_s(minutes: float | None) -> float:
+    """Return the seconds that measuring may take at the start of a run of so many minutes."""
+    return BUDGET * minutes * 60 if minutes else MEASURING_S
+
+
 def choose(
     net: nn.Module,
     criterion: Criterion,
     data: ImageData,
     regimes: Sequence[Regime],
     *,
-    seconds: float | None,
+    within: float,
     memory: int | None = None,
 ) -> Choice:
     """Measure regimes on a copy of a network, and return the one that is worth most per second.
@@ -108,18 +113,19 @@ def choose(
         criterion: The loss.
         data: The images.
         regimes: What to choose from; the first one is taken where there is no time.
-        seconds: That the run may take; None for any number.
+        within: Seconds that measuring may take.
         memory: Bytes that a step may add; None for no limit.
     """
     if len(regimes) == 1:
         return Choice(regime=regimes[0], readings=(), ending=not data.large)
     data.setup()
-    until = time.perf_counter() + (BUDGET * seconds if seconds else MEASURING_S)
+    until = time.perf_counter() + within
     twin = copy.deepcopy(net).to(best_device()).train()
     steps = [Step(twin, criterion, sampler=one.sampler, memory=memory) for one in regimes]
     readings: list[Reading] = []
     with suppress(FullconvError):  # whole images that neither fit nor may be cut
-        _warm(twin, steps[0], data, regimes[0], until)
+        cheapest = min(range(len(regimes)), key=lambda n: data.step_px(regimes[n]))
+        _warm(twin, steps[cheapest], data, regimes[cheapest], until)
         for one, step in zip(regimes, steps, strict=True):
             if time.perf_counter() >= until:
                 break

@@ -26,7 +26,7 @@ from fullconv.runs import (
     write_text,
 )
 from fullconv.tracing import trace
-from fullconv.training._auto import candidates, choose
+from fullconv.training._auto import candidates, choose, measuring_s
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
@@ -41,6 +41,8 @@ from fullconv.training._record import note_end, note_start
 from fullconv.training._regime import Regime, regime
 from fullconv.training._score_run import held_bytes
 from fullconv.training._starting import check_same_kind, start, warn_of_repeats
+
+QUICK_S = 300.0  # at most, to compare regimes without training
 
 
 def train(
@@ -128,11 +130,11 @@ def read_regimes(
     module = _module(config, net, facts, None, None)
     data = _data(config, dataset, facts, None)
     chosen = [_regime(replace(config, sampling=name), recipe, net) for name in names]
-    readings = choose(module.net, module.criterion, data, chosen, seconds=None).readings
+    readings = choose(module.net, module.criterion, data, chosen, within=QUICK_S).readings
     missing = {one.name for one in chosen} - {one.regime.name for one in readings}
     if missing:
         raise FullconvError(
-            f"`regimes` must be measured within a minute, got no time for {', '.join(sorted(missing))}; "
+            f"`regimes` must be measured within {QUICK_S:.0f} s, got no time for {', '.join(sorted(missing))}; "
             "name fewer or smaller ones, or compare by training"
         )
     return readings
@@ -207,7 +209,7 @@ def _follow_what_pays(
             module.criterion,
             data,
             candidates(data, config.batch),
-            seconds=config.minutes * 60 if config.minutes else None,
+            within=measuring_s(config.minutes),
             memory=memory,
         )
         write_json(run.sampling_json, choice.to_json())
