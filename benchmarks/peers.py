@@ -233,12 +233,16 @@ def main() -> None:
     elif given.arm:
         print(json.dumps(run(given.arm, given.data[0], given.minutes, given.seed)))
     else:
-        figures = {d.name: compare(d, given.minutes, given.seeds) for d in given.data}
-        if given.trial:
-            print(json.dumps(figures, indent=2))
-        else:
-            bench.write("peers", METHOD, {"minutes": given.minutes, "data": figures})
-            draw(figures, Path(__file__).parents[1] / "docs" / "peers.svg")
+        path = bench.RESULTS / "peers.json"
+        figures = json.loads(path.read_text())["figures"] if path.exists() else {}
+        for data in given.data:
+            found = compare(data, given.minutes, given.seeds)
+            figures[data.name] = {"minutes": given.minutes, **found}
+            if given.trial:
+                print(json.dumps(found, indent=2))
+            else:
+                bench.write("peers", METHOD, figures)
+                draw(figures, Path(__file__).parents[1] / "docs" / "peers.svg")
 
 
 if __name__ == "__main__":
