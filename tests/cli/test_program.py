@@ -28,6 +28,14 @@ FLAGS = {
 HEAVY = {"torch", "numpy", "lightning", "kornia", "matplotlib", "torchmetrics"}
 
 
+def test_python_runs_the_package_as_the_program() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "fullconv", "nothing"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert "nothing" in found.stderr
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys; from fullconv.cli import main\n"
