@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import prod
 from typing import Literal
 
@@ -24,6 +25,11 @@ Covering = Literal["cheapest", "whole", "units"]
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 1024
 
+# Covers between the ends are searched for where the better end takes so many times as long as that.
+SEARCHES = 5
+# Until one has been timed: the seconds of a search.
+SEARCH_S = 5e-3
+
 # Windows of one shape run together until they keep this much: larger batches are no faster.
 BATCH_BYTES = {"cpu": 2**29, "cuda": 2**32}
 
@@ -42,6 +48,7 @@ class Planner:
     def __init__(self, net: nn.Module, memory: int | None) -> None:
         self.net, self.memory = net, memory
         self.speed = Speed()
+        self._search_s = SEARCH_S
         self._modes: tuple[object, ...] = ()
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
@@ -224,13 +231,16 @@ class Planner:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        covers = [
-            cheapest_blocks(geometry, reads, chosen, price),
-            self._grid(geometry, shape, costs, chosen),
-        ]
+        covers = [self._grid(geometry, shape, costs, chosen)]
         if chosen.count <= MOST_SINGLE:
             covers.append(chosen.each())
-        return min(covers, key=lambda cover: self._seconds(reads.sides(cover), price))
+        seconds = [self._seconds(reads.sides(cover), price) for cover in covers]
+        if min(seconds) > SEARCHES * self._search_s:
+            start = time.perf_counter()
+            covers.append(cheapest_blocks(geometry, reads, chosen, price))
+            seconds.append(self._seconds(reads.sides(covers[-1]), price))
+            self._search_s = time.perf_counter() - start
+        return min(zip(seconds, covers, strict=True), key=lambda pair: pair[0])[1]
 
     def _seconds(self, sides: Ints, price: Price) -> float:
         """Return the seconds of a cover, whose windows of one shape start together."""
