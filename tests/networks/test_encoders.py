@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -79,9 +80,15 @@ def test_a_network_with_frozen_norms_does_not_move_them() -> None:
     after = dict(net.named_buffers())
     assert before
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert fc.trace(
-        build("unet:efficientnet-lite0", classes=2, norm="frozen", norms="frozen").train()
-    )
+
+
+def test_a_network_with_frozen_norms_is_local_in_training() -> None:
+    for norms, error in (("frozen", None), ("batch", NotLocalError)):
+        found = encoder([(3, 2, 1)] * 2)
+        found.net.layers[1] = nn.Sequential(found.net.layers[1], nn.BatchNorm2d(3))
+        net = unet_on(found, classes=2, width=2, norm="frozen", norms=norms).train()
+        with pytest.raises(error) if error else nullcontext():
+            fc.trace(net)
 
 
 class Pooled(nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fullconv as fc
-from fullconv.networks import NAMES, Padded, build, padded
+from fullconv.networks import Padded, build, padded
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, train
 
@@ -100,11 +100,10 @@ def test_units_that_are_coarser_than_pixels_are_kept_where_they_own_one() -> Non
 
 
 def test_networks_that_take_any_size_stay_what_they_are() -> None:
-    for name in NAMES:
-        net = build(name, classes=2, **({"width": 4, "depth": 1} if name == "unet" else {}))
-        if name in ("unet", "fcn8s"):
-            assert padded(net, 3) is net
-            assert net.training
+    for name, options in (("unet", {"width": 4, "depth": 1}), ("fcn8s", {"width": 4})):
+        net = build(name, classes=2, **options)
+        assert padded(net, 3) is net
+        assert net.training
     not_local = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
     assert padded(not_local, 3) is not_local
 
