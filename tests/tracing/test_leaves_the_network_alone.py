@@ -43,6 +43,27 @@ def test_running_statistics_stay_when_a_network_in_training_is_refused() -> None
     assert torch.equal(net.norm.running_mean, torch.zeros(4))
 
 
+class Watched(nn.Module):
+    """A network without weights that remembers which devices its images were on."""
+
+    def __init__(self, devices: list[str]) -> None:
+        super().__init__()
+        self.devices = devices
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Watched":
+        return Watched(self.devices)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.devices.append(x.device.type)
+        return x[..., 1:]
+
+
+def test_a_network_without_weights_is_not_run_on_numbers_either() -> None:
+    devices: list[str] = []
+    fc.trace(Watched(devices))
+    assert set(devices) == {"meta"}
+
+
 def test_inference_mode_changes_nothing_that_is_seen() -> None:
     net = nn.Sequential(nn.Conv2d(2, 3, 3), Pixelwise(), nn.Conv2d(3, 2, 3)).eval()
     with torch.inference_mode():

@@ -83,7 +83,8 @@ class Subject:
     def _example(self, net: nn.Module, shape: tuple[int, ...]) -> Tensor:
         """Return an empty batch on the device and of the type of the network's weights."""
         weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
-        like = weights[0] if weights else torch.empty(0)
+        device = "cpu" if net is self.net else "meta"
+        like = weights[0] if weights else torch.empty(0, device=device)
         size = self.batch, self.channels, *shape
         return torch.empty(size, dtype=like.dtype, device=like.device)
 
