@@ -78,3 +78,24 @@ def test_windows_of_stacked_block_attention_are_exact() -> None:
         geometry.window(fc.geometry.Box(start=(33, 0), stop=(34, 8)), (1024, 128)).reads.size
         < 2**17
     )
+
+
+def test_windows_hold_all_that_is_added_up_where_columns_of_windows_overlap() -> None:
+    """A pixel at the end of a window gets parts of sliding windows beyond it, along either axis."""
+    torch.manual_seed(0)
+    net = Overlapping((3, 5), (1, 2))
+    assert fc.trace(net, 2).halo == ((1, 1), (2, 2))
+    found = fc.verify(net, (2, 24, 30))
+    assert found.passed, str(found)
+
+
+class Overlapping(nn.Module):
+    """Takes an image apart into windows, and adds them up again."""
+
+    def __init__(self, kernel: tuple[int, int], padding: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel, self.padding = kernel, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = F.unfold(x, self.kernel, padding=self.padding)
+        return F.fold(columns, x.shape[2:], self.kernel, padding=self.padding)

@@ -124,6 +124,7 @@ WINDOWS = {
     "functional pooling": Do(lambda x: F.max_pool2d(x, 2, 1)),
     "adaptive": Do(lambda x: F.adaptive_avg_pool2d(_even(x), (_even(x).shape[2] // 2, x.shape[3]))),
     "unfold": Do(unfolded, nn.Linear(12, 2)),
+    "fold": Do(lambda x: F.fold(F.unfold(x, 3, 1, 1).sin(), x.shape[2:], 3, 1, 1)),
 }  # fmt: skip
 
 
@@ -158,6 +159,7 @@ SHAPES = {
     "local response norm": nn.LocalResponseNorm(2),
     "dropout": nn.Dropout2d(),
     "in place": Do(lambda x: x.mul_(2).add_(1)),
+    "table": Do(lambda x, a: torch.eye(2)[a(x)[:, 0].long().clamp(0, 1)].movedim(3, 1).to(x), nn.Conv2d(2, 2, (3, 1))),
     "skip": Do(lambda x, a: x + a(x), nn.Conv2d(2, 2, 5, padding=2)),
     "loop over one module": Do(lambda x, a: a(a(a(x))), nn.Conv2d(2, 2, (2, 3), padding=(0, 1))),
     "strided shortcut": Do(

@@ -78,6 +78,10 @@ def boxes_of_halves(x: Tensor) -> Tensor:
         (Do(lambda x: x * torch.hann_window(x.shape[3])), r"`1\.1` .*position embedding"),
         (Do(lambda x: x / x.shape[3]), r"`1\.1` .*its `other` is computed from the size"),
         (Do(lambda x: x * torch.tensor(x.shape[3])), r"`1\.1` .*its `numbers` is computed from"),
+        (Do(lambda x: x * torch.linspace(1, x.shape[3], 3)[1]), r"`1\.1` .*its `end` is computed"),
+        (Do(lambda x: x * torch.arange(x.shape[3] - 1, x.shape[3])), r"`1\.1` .*its `end` is"),
+        (Do(lambda x: x * torch.arange(x.shape[3]).max()), r"`1\.1` .*a number computed from the"),
+        (Do(lambda x: x * torch.arange(x.shape[3])[-1]), r"`1\.1` .*coordinates of the whole image"),
         (Do(lambda x: F.pad(x, (x.shape[3] // 64, 0))), r"`1\.1` .*depends on the image's size"),
         (Do(boxes_of_halves), r"`1\.1` .*not the same all over the image"),
         (Do(lambda x: x * x[..., :1]), r"`1\.1` .*not the same all over the image"),
@@ -95,6 +99,15 @@ def boxes_of_halves(x: Tensor) -> Tensor:
         (
             Do(lambda x: F.max_unpool2d(*F.max_pool2d(x, 3, 2, 1, return_indices=True), 2, 2)),
             r"`1\.1` .*puts a maximum back depends .*side by side",
+        ),
+        (Do(lambda x: x * F.avg_pool2d(x, x.shape[2:])), r"`1\.1` .*its windows grow with the image"),
+        (
+            Do(lambda x, mix: mix(x.flatten(2)).reshape(x.shape), nn.Conv1d(2, 2, 3, padding=1)),
+            r"`1\.1\.parts\.0` \(Conv1d\) .*from the end of a row it reads on into the next",
+        ),
+        (
+            Do(lambda x: torch.ones(9, 9, 2)[(x[:, 0] > 0).int(), (x[:, 1] > 0).int()].movedim(3, 1)),
+            r"`1\.1` .*its `self` does not depend on the image where other arguments do",
         ),
         (Do(lambda x: F.conv2d(x, x[:, :, :3, :3])), r"`1\.1` .*kernel .* computed from the image"),
     ],
@@ -121,11 +134,51 @@ def test_a_layer_that_looks_along_one_axis_is_refused_for_that_axis() -> None:
 
 def test_a_network_that_takes_another_path_for_large_images_is_refused() -> None:
     conv = nn.Conv2d(2, 2, 3, padding=1)
-    net = Do(lambda x, inner: inner(x) if x.shape[3] > 1000 else x, conv)
-    with pytest.raises(
-        fc.NotLocalError, match=r"another path at \(64, 2944\) px than at \(64, 64\)"
-    ):
+    net = below(Do(lambda x, inner: inner(x) if x.shape[3] > 1000 else x, conv))
+    why = r"`1\.1` \(Do\) .*another path at 64 x 2944 px than at 64 x 64 px"
+    with pytest.raises(fc.NotLocalError, match=why):
         fc.trace(net, 2)
+
+
+@pytest.mark.parametrize("divisor", [3, 5, 7])
+def test_a_network_that_branches_on_the_remainder_of_the_size_is_refused(divisor: int) -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    net = Do(lambda x, a: a(a(x)) if x.shape[2] % divisor else a(x), conv)
+    with pytest.raises(fc.NotLocalError, match=r"`net` itself \(Do\) .*another path"):
+        fc.trace(net, 2)
+
+
+class Remembers(nn.Module):
+    """Makes its coordinates once for each size of image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[3]
+        if size not in self.made:
+            self.made[size] = torch.linspace(0, 1, size, device=x.device)
+        return x * self.made[size]
+
+
+def test_coordinates_that_are_remembered_are_refused_where_they_are_made() -> None:
+    with pytest.raises(fc.NotLocalError, match=r"`1\.1` \(Remembers\) .*another path"):
+        fc.trace(below(Remembers()), 2)
+
+
+def test_a_network_that_changes_its_image_is_refused() -> None:
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3))
+    with pytest.raises(fc.NotLocalError, match=r"`0` \(ReLU\) .*into the image that it is"):
+        fc.trace(net, 2)
+
+
+def test_what_nothing_comes_of_is_not_in_the_way() -> None:
+    def run(x: Tensor, conv: nn.Module) -> Tensor:
+        F.adaptive_avg_pool2d(x, 1).softmax(1)
+        return conv(x)
+
+    assert fc.trace(Do(run, nn.Conv2d(2, 2, 3)), 2).field == (3, 3)
 
 
 @pytest.mark.parametrize("limit", [12, 100])
@@ -145,7 +198,7 @@ def test_windows_stay_above_the_size_below_which_a_network_takes_another_path(li
 
 def test_an_image_so_small_that_the_network_takes_another_path_is_refused() -> None:
     net = Do(lambda x, inner: inner(x) if x.shape[3] > 100 else x, nn.Conv2d(2, 2, 3, padding=1))
-    with pytest.raises(fc.NotLocalError, match=r"another path at \(64, 2944\) px"):
+    with pytest.raises(fc.NotLocalError, match=r"another path at 64 x 2944 px"):
         fc.trace(net, 2, shape=(64, 64))
 
 
@@ -266,6 +319,18 @@ def test_a_fixed_position_embedding_is_refused() -> None:
     net = Do(lambda x, conv: conv(x) + torch.ones(64, 64).tril(), nn.Conv2d(2, 2, 1))
     why = r"`net` itself \(Do\) .*takes an image of 64 x 64 px, and none of 2944 x 64 px: .*size"
     with pytest.raises(fc.NotLocalError, match=why):
+        fc.trace(net, 2)
+
+
+def test_a_shape_of_too_few_axes_is_answered_with_how_many_there_are() -> None:
+    why = r"`shape` must have a size for each spatial axis .* by its first layer 2, got 1"
+    with pytest.raises(fc.FullconvError, match=why):
+        fc.trace(nn.Conv2d(2, 2, 3), 2, shape=(40,))
+
+
+def test_a_network_that_leaves_pytorch_is_refused_by_name() -> None:
+    net = below(Do(lambda x: torch.from_numpy(x.numpy() * 2)))
+    with pytest.raises(fc.FullconvError, match=r"it is in `1\.1` \(Do\): .*numpy"):
         fc.trace(net, 2)
 
 

@@ -31,7 +31,20 @@ Growth = Mapping[Value, Mapping[int, int]]
 
 
 def folds_of(call: Call, out: Value, growth: Growth, known: Mapping[Value, Folds]) -> Folds:
-    """Return the folds of an output of a call.
+    """Return the folds of an output of a call, as far as they divide it into rows of one length.
+
+    Arguments are those of `_folds_by_operator`.
+    """
+    return {
+        dim: times if times and not (out.shape[dim] % times or growth[out][dim] % times) else MIXED
+        for dim, times in _folds_by_operator(call, out, growth, known).items()
+    }
+
+
+def _folds_by_operator(
+    call: Call, out: Value, growth: Growth, known: Mapping[Value, Folds]
+) -> Folds:
+    """Return how often each axis of an output of a call runs along the image, by what the call does.
 
     Args:
         call: The call.

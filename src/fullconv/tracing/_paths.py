@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from fullconv.errors import FullconvError, NotLocalError
@@ -26,14 +27,12 @@ SIZES = frozenset({
 
 
 def same_path(program: Program, longer: Program) -> Call | None:
-    """Return the first call in which two programs differ, or None."""
-    for one, other in zip(program.calls, longer.calls, strict=False):
-        if one.op is not other.op or one.module != other.module:
-            return one
-    if len(program.calls) == len(longer.calls):
-        return None
-    one, other = sorted((program.calls, longer.calls), key=len)
-    return other[len(one)]
+    """Return the call with which two programs part, of the program that runs more; None if none."""
+    one, other = sorted((program.calls, longer.calls), key=len, reverse=True)
+    for n, call in enumerate(one):
+        if n == len(other) or (call.op, call.module) != (other[n].op, other[n].module):
+            return call
+    return None
 
 
 def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
@@ -43,10 +42,11 @@ def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
     window.
     """
     for one, other in zip(program.calls, longer.calls, strict=True):
-        if not one.inputs and one.op not in UNIFORM:
+        made = not one.inputs and one.op not in UNIFORM  # from nothing, such as `arange`
+        if made and [v.shape for v in one.outputs] != [v.shape for v in other.outputs]:
             continue  # coordinates: what they are added to is refused, if anything
         for name in one.args:
-            if name in SIZES:
+            if name in SIZES and not made:
                 continue
             if name == "start" and _first(one) == _first(other):
                 continue
@@ -89,19 +89,27 @@ def recorded(
                 "use images of that size only",
             ),
         ) from error
-    check_path(base, program)
+    check_path(subject.net, base, program)
     return program
 
 
-def check_path(base: Program, program: Program) -> None:
-    """Refuse the first call in which two programs differ."""
+def check_path(net: nn.Module, base: Program, program: Program) -> None:
+    """Refuse a network by the module in which two of its programs part.
+
+    That is not a layer of PyTorch, which does the same on any image, but the module that calls it.
+    """
     different = same_path(base, program)
     if different:
-        sizes = [tuple(p.image.shape[2:]) for p in (program, base)]
-        raise different.refused(
-            f"{OTHER_PATH} at {sizes[0]} px than at {sizes[1]} px",
-            WHOLE,
-            "let `forward` do the same whatever the size of the image",
+        path = different.module
+        while path and type(net.get_submodule(path)).__module__.startswith("torch.nn."):
+            path = path.rpartition(".")[0]
+        sizes = [px(p.image.shape[2:]) for p in (program, base)]
+        raise NotLocalError.at(
+            module=path,
+            module_class=type(net.get_submodule(path)).__name__,
+            operator=str(different.op),
+            why=f"{OTHER_PATH} at {sizes[0]} than at {sizes[1]}",
+            remedies=(WHOLE, "let `forward` do the same whatever the size of the image"),
         )
 
 

@@ -43,8 +43,14 @@ class Step:
         return self.call.args[name]
 
     def reach(self, name: str) -> Reach:
-        """Return the reach of a tensor argument."""
-        return self.reach_of[self.call.args[name]]
+        """Return the reach of a tensor argument, or refuse one that does not depend on the image."""
+        found = self.reach_of.get(self.call.args[name])
+        if found is None:
+            self.refuse(
+                f"its `{name}` does not depend on the image where other arguments do, which no rule "
+                "follows"
+            )
+        return found
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor argument."""

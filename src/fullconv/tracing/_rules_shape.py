@@ -294,6 +294,9 @@ def _copy(step: Step) -> Reach:
 def _index(step: Step) -> Reach:
     """Pick positions of one axis that does not grow by constant indices: the hull over that axis."""
     indices: Any = step["indices"] if "indices" in step.call.args else None
+    if indices and len(indices) == 1 and step["self"] not in step.reach_of:
+        rest = [1] * (len(step.shape("self")) - 1)  # a table is looked up, row by row
+        return step.reach_of[indices[0]].map(lambda part: part.reshape(*part.shape, *rest))
     dims = [n for n, i in enumerate(indices) if i is not None] if indices else [step["dim"]]
     reach = step.reach("self")
     for dim in dims:
@@ -329,6 +332,11 @@ def _grid_sample(step: Step) -> Reach:
 
 @rule(aten.copy_.default)
 def _write_in_place(step: Step) -> Reach:
+    if step["self"] in step.reach_of and step["self"] not in step.made_by:
+        raise step.made_by.get(step["src"], step.call).refused(
+            "it writes into the image that it is given, which other windows read too",
+            "let the first layer work on a copy (`inplace=False`)",
+        )
     step.refuse(
         "it writes piecewise into a tensor made on the way, as circular padding does, which wraps "
         "around the whole image",

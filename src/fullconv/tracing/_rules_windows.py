@@ -84,6 +84,13 @@ def _pool(step: Step) -> list[Reach]:
     dilation = _per_axis(step.call.args.get("dilation", 1), axes)
     reach, first = step.reach("self"), len(step.shape("self")) - axes
     for axis in range(axes):
+        grown = step.growing[step.call.outputs[0]]
+        if step.grows("self", first + axis) and first + axis not in grown:
+            step.refuse(
+                "its windows grow with the image: it looks at the whole image",
+                "pool over windows of a fixed size instead",
+                WHOLE,
+            )
         taps = _slide(
             step.out[first + axis],
             kernel=kernel[axis],

@@ -164,18 +164,18 @@ def _none_taken(sizes: Sizes) -> FullconvError:
     tried = sizes.refusals
     telling = (_NoMap, DataDependentOutputException, DynamicOutputShapeException)
     shape = next((s for s, error in tried.items() if isinstance(error, telling)), list(tried)[-1])
-    place, reason = "", str(tried[shape])
+    reason = tried[shape]
     try:
         check_map(sizes.subject.record(shape), len(shape))
     except FullconvError as error:
         return error
     except Exception as error:  # noqa: BLE001 - any refusal of a shape
-        module, kind = sizes.subject.raised_by(error)
-        place, reason = f" in {named(module, kind)}", short(error)
+        reason = error
+    place = named(*sizes.subject.raised_by(reason))
     return FullconvError(
         "`net` must take images of more than one size, got an error for each of those tried, from "
         f"{min(FIRST_TRIES)} to {max(FIRST_TRIES)} px with {sizes.subject.channels} channels. At "
-        f"{px(shape)} it is{place}: {reason}. Give a shape that it takes as `shape`, the channels of its "
+        f"{px(shape)} it is in {place}: {short(reason)}. Give a shape that it takes as `shape`, the channels of its "
         "images as `channels`; a classifier with Linear layers must be made fully convolutional first"
     )
 

@@ -44,13 +44,18 @@ MOST_NUMBERS = 2**27
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """What is known so far: see `Step`, and `_folds` for axes that run along the image in mixed order."""
+    """What is known so far: see `Step`, and `_folds` for axes that run along the image in mixed order.
+
+    `placed` are values that depend on where in the image a position lies, or on how large it is;
+    `mixing` is the first call after which folded rows do not read alike.
+    """
 
     reach_of: dict[Value, Reach] = field(default_factory=dict[Value, Reach])
     growth: dict[Value, dict[int, int]] = field(default_factory=dict[Value, dict[int, int]])
     folds: dict[Value, Folds] = field(default_factory=dict[Value, Folds])
     placed: set[Value] = field(default_factory=set[Value])
     made_by: dict[Value, Call] = field(default_factory=dict[Value, Call])
+    mixing: Call | None = None
 
 
 def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple[Reach, int] | None:
@@ -77,7 +82,12 @@ def sweep(program: Program, longer: Program, *, axis: int, period: int) -> tuple
     if reach is None or set(state.growth[program.output]) != {dim}:
         return None
     if state.folds.get(program.output):
-        return None
+        raise (state.mixing or program.calls[-1]).refused(
+            "rows and columns lie in one axis there, and what its positions read is not the same all "
+            "over the image (from the end of a row it reads on into the next, or in strides of the "
+            "image's size)",
+            WHOLE,
+        )
     others = [d + 1 for d in range(reach.ndim) if d != dim]
     return Reach(reach.parts.amin(others)), state.growth[program.output][dim]
 
@@ -87,19 +97,32 @@ def follow(
 ) -> Iterator[Call]:
     """Yield each call once `state` holds what its inputs and outputs reach, and forget them after that.
 
-    What no later call reads is forgotten. Other arguments, and errors, are those of `sweep`.
+    What no later call reads is forgotten, and calls of which nothing comes are left out. Other
+    arguments, and errors, are those of `sweep`.
     """
     state.growth = growths(program, longer)
+    calls = _leading_to_the_map(program)
     state.reach_of[program.image] = of_image(program.image.shape, axis + 2)
     size = program.image.shape[axis + 2]
-    last = {v: n for n, call in enumerate(program.calls) for v in (*call.inputs, *call.outputs)}
-    last[program.output] = len(program.calls)
-    for n, call in enumerate(program.calls):
+    last = {v: n for n, call in enumerate(calls) for v in (*call.inputs, *call.outputs)}
+    last[program.output] = len(calls)
+    for n, call in enumerate(calls):
         _pass(call, state, size, period)
         yield call
         for value in (*call.inputs, *call.outputs):
             if last[value] == n:
                 state.reach_of.pop(value, None)
+
+
+def _leading_to_the_map(program: Program) -> list[Call]:
+    """Return the calls whose results the map is made of, and those that write in place, in order."""
+    needed, calls = {program.output}, list[Call]()
+    for call in reversed(program.calls):
+        in_place = call.writes_shared or call.op is aten.copy_.default
+        if in_place or not needed.isdisjoint(call.outputs):
+            needed.update(call.inputs)
+            calls.append(call)
+    return calls[::-1]
 
 
 def growths(program: Program, longer: Program) -> dict[Value, dict[int, int]]:
@@ -119,7 +142,7 @@ def growths(program: Program, longer: Program) -> dict[Value, dict[int, int]]:
 
 def _pass(call: Call, state: State, size: int, period: int) -> None:
     """Add what the outputs of one call reach."""
-    state.made_by |= dict.fromkeys(call.outputs, call)
+    state.made_by |= {out: call for out in call.outputs if out not in call.inputs}
     if call.op in UNIFORM or _spreads_a_constant(call, state):
         state.reach_of |= {
             out: of_constant(len(out.shape)) for out in call.outputs if state.growth[out]
@@ -128,13 +151,19 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
     step = _step(call, state)
     placed = [value for value in call.inputs if value in state.placed]
     if not any(value in state.reach_of for value in call.inputs) or _counts(call, state):
-        state.placed |= {out for out in call.outputs if state.growth[out]}
+        state.placed |= {out for out in call.outputs if state.growth[out] or placed}
         return
-    if placed:
+    if any(state.growth[value] for value in placed):
         step.refuse(
             "it uses numbers that depend on where in the image a position lies (coordinates, "
             "a position embedding), which a window would get wrong",
             "give the coordinates as channels of the image",
+            WHOLE,
+        )
+    if placed:
+        step.refuse(
+            "it uses a number computed from the coordinates of the whole image (their largest, "
+            "their mean), which depends on the image's size",
             WHOLE,
         )
     if call.writes_shared and call.op is not aten.copy_.default:
@@ -180,14 +209,21 @@ def _step(call: Call, state: State) -> Step:
 
 
 def _settled(reach: Reach, out: Value, state: State, size: int, period: int) -> Reach:
-    """Add that a position exists only in windows that start before it and stop after it."""
+    """Add that a position exists only in windows that start before it and stop after it.
+
+    Where rows lie one after the other in one axis, what counts is the position in its row.
+    """
     parts = reach.parts.clone()
-    for dim in state.growth[out].keys() - state.folds[out].keys():
-        length, growth = out.shape[dim], state.growth[out][dim]
+    for dim, growth in state.growth[out].items():
+        times = state.folds[out].get(dim, 1)
+        if times == MIXED:
+            continue
+        length = out.shape[dim] // times
         index = torch.arange(length, dtype=torch.int32)
-        first = torch.div(index * period, growth, rounding_mode="floor")
-        room = torch.div((length - 1 - index) * period, growth, rounding_mode="floor")
-        view = [length if d == dim else 1 for d in range(reach.ndim)]
+        first = torch.div(index * period, growth // times, rounding_mode="floor").repeat(times)
+        room = torch.div((length - 1 - index) * period, growth // times, rounding_mode="floor")
+        room = room.repeat(times)
+        view = [out.shape[dim] if d == dim else 1 for d in range(reach.ndim)]
         parts[2] = torch.minimum(parts[2], first.reshape(view))
         parts[3] = torch.minimum(parts[3], (room - size).reshape(view))
     return Reach(parts)
@@ -200,6 +236,8 @@ def _check(step: Step, out: Value, state: State, period: int) -> None:
     for dim, growth in state.growth[out].items():
         times = folds.get(dim, 1)
         if times > 1 or (times == MIXED and not view):
+            if not (times and _rows_repeat(parts, dim + 1, growth, period, times)):
+                state.mixing = state.mixing or step.call
             continue
         same = repeats(parts, dim + 1, growth, period)
         if not same and not view:
@@ -208,8 +246,16 @@ def _check(step: Step, out: Value, state: State, period: int) -> None:
                 "or its place or scale depends on the image's size)",
                 WHOLE,
             )
+        if not same:
+            state.mixing = state.mixing or step.call
         folds = {d: n for d, n in folds.items() if d != dim} | ({} if same else {dim: MIXED})
     state.folds[out] = folds
+
+
+def _rows_repeat(parts: Tensor, dim: int, growth: int, period: int, times: int) -> bool:
+    """Return whether positions repeat along each of so many rows that lie in one axis."""
+    rows = parts.unflatten(dim, (times, -1))
+    return repeats(rows, dim + 1, growth // times, period)
 
 
 def repeats(parts: Tensor, dim: int, growth: int, period: int) -> bool:

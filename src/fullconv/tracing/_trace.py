@@ -22,6 +22,8 @@ Legal = tuple[tuple[int, int] | None, ...]
 USUAL_PERIODS, USUAL_PX = 32, 256
 # So many periods more, along the axes that are not followed, leave positions clear of the border.
 SPARE_PERIODS = 2
+# So many sizes in a row show a branch on remainders of the size, by up to one number more.
+IN_A_ROW = 6
 
 
 def trace(
@@ -56,9 +58,9 @@ def trace(
     """
     sizes = Sizes(Subject(net, channels))
     axes = len(shape) if shape else ndim or _num_axes(net)
-    start = shape or find_start(sizes, axes)
+    start = shape or _start(sizes, axes)
     if shape and not _takes(sizes, shape):
-        start = find_start(sizes, axes)
+        start = _start(sizes, axes)
     return _traced_somewhere(sizes, start, shape)
 
 
@@ -77,6 +79,20 @@ def trace_for(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Geometry
     if not _takes(sizes, shape):
         trace(net, channels, shape=shape).map_shape(shape)
     return _traced_somewhere(sizes, shape, shape, only=shape)
+
+
+def _start(sizes: Sizes, axes: int) -> tuple[int, ...]:
+    """Return a shape that the network takes, or say that it seems to take other axes."""
+    try:
+        return find_start(sizes, axes)
+    except FullconvError as error:
+        likely = _num_axes(sizes.subject.net)
+        if isinstance(error, NotLocalError) or axes == likely:
+            raise
+        raise FullconvError(
+            f"`shape` must have a size for each spatial axis of the network, by its first layer "
+            f"{likely}, got {axes}, and an error for all sizes tried: {error}"
+        ) from error
 
 
 def _takes(sizes: Sizes, shape: tuple[int, ...]) -> bool:
@@ -140,6 +156,9 @@ def _traced(
     smallest = tuple(_smallest(legal[k][residues[k]]) for k in range(axes))
     usual = _usual(subject, smallest, spans)
     shortest = _on_the_path(subject, smallest, spans, usual)
+    for n in range(1, IN_A_ROW + 1):
+        row = tuple(s + n * span.period for s, span in zip(shortest, spans, strict=True))
+        check_path(subject.net, usual, subject.record(row))
     least = tuple(s + SPARE_PERIODS * span.period for s, span in zip(shortest, spans, strict=True))
     found = [axis_of(subject, least, axis, spans[axis]) for axis in range(axes)]
     for axis, span in enumerate(spans):
@@ -201,7 +220,7 @@ def _on_the_path(
         if program and not same_path(program, usual) and not same_settings(program, usual):
             return shape
         if all(2 * a >= b for a, b in zip(shape, usual.image.shape[2:], strict=True)):
-            check_path(usual, program or usual)
+            check_path(subject.net, usual, program or usual)
             return shape  # what its settings depend on is refused later, if nothing else is
         more = max(1, 2 * more)
 
