@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 MAGNITUDES = (1e-3, 0.5, 8.0, 1e5)
-BATCH = 64
+MOST_NUMBERS = 2**19  # in a batch of images
 
 
 def change_footprint(net: nn.Module, image: Tensor, axis: int) -> Tensor:
@@ -31,8 +31,9 @@ def nan_footprint(net: nn.Module, image: Tensor, axis: int) -> Tensor:
 
 def _moved(net: nn.Module, image: Tensor, other: Tensor, axis: int) -> Tensor:
     found = []
-    for start in range(0, image.shape[axis + 1], BATCH):
-        pixels = range(start, min(start + BATCH, image.shape[axis + 1]))
+    most = min(64, max(1, MOST_NUMBERS // image.numel()))
+    for start in range(0, image.shape[axis + 1], most):
+        pixels = range(start, min(start + most, image.shape[axis + 1]))
         # The same place in the same batch: vectorised functions round by where a value lies.
         same = image.repeat(len(pixels), *[1] * image.ndim)
         batch = same.clone()

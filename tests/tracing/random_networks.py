@@ -42,11 +42,11 @@ def divisible(x: Tensor, by: Sequence[int]) -> Tensor:
 
 
 class Network(nn.Module):
-    """A chain on images with two channels and `ndim` spatial axes."""
+    """A chain on images with two channels and `ndim` spatial axes; `ties` as for `Grown`."""
 
-    def __init__(self, chain: nn.Module, ndim: int) -> None:
+    def __init__(self, chain: nn.Module, ndim: int, ties: bool) -> None:
         super().__init__()
-        self.chain, self.ndim = chain, ndim
+        self.chain, self.ndim, self.ties = chain, ndim, ties
 
     def forward(self, image: Tensor) -> Tensor:
         return self.chain(image)
@@ -54,12 +54,24 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """What has been drawn so far: where the next stage stands."""
+    """What has been drawn so far: where the next stage stands.
+
+    Attributes:
+        ndim: Spatial axes.
+        channels: Of what the next stage gets.
+        stride: Px per position, per axis.
+        depth: Branches around it.
+        repeats: Whether positions side by side may hold one value, whatever the image.
+        ties: Whether maxima of such values were put back. The first of them is always taken, so the
+            places of the others, which by their operators read as much, change with no image.
+    """
 
     ndim: int
     channels: int
-    stride: tuple[Fraction, ...]  # px per position, per axis
+    stride: tuple[Fraction, ...]
     depth: int = 0
+    repeats: bool = False
+    ties: bool = False
 
     def shrunk(self, by: Sequence[int | Fraction]) -> Grown:
         return replace(self, stride=tuple(s * b for s, b in zip(self.stride, by, strict=True)))
@@ -113,7 +125,8 @@ def transposed_convolution(draw: Draw, at: Grown) -> Stage:
         at.channels, draw(st.sampled_from([2, 4])), kernel, stride=stride, dilation=dilation,
         padding=ints(draw, 0, 2, n), output_padding=extra, groups=draw(st.sampled_from([1, 2])),
     )  # fmt: skip
-    return net, replace(at.shrunk([Fraction(1, s) for s in stride]), channels=net.out_channels)
+    grown = at.shrunk([Fraction(1, s) for s in stride])
+    return net, replace(grown, channels=net.out_channels, repeats=True)
 
 
 def max_pool(draw: Draw, at: Grown) -> Stage:
@@ -173,7 +186,8 @@ def unpool(draw: Draw, at: Grown) -> Stage:
         size = x.shape[2:] if with_size else None
         return up(inner(small), indices, kernel, output_size=size)
 
-    return Do(f"pool, conv, unpool {kernel} size={with_size}", both, conv), at
+    net = Do(f"pool, conv, unpool {kernel} size={with_size}", both, conv)
+    return net, replace(at, ties=at.ties or at.repeats)
 
 
 def unfold(draw: Draw, at: Grown) -> Stage:
@@ -196,6 +210,19 @@ def unfold(draw: Draw, at: Grown) -> Stage:
     return Do(label, run, linear), replace(at.shrunk(stride), channels=2)
 
 
+def fold(draw: Draw, at: Grown) -> Stage:
+    """Sliding windows taken apart, and added up where they overlap."""
+    if at.ndim != 2:
+        return transposed_convolution(draw, at)
+    kernel, stride, pads = ints(draw, 1, 3, 2), strides(draw, at, 2), draw(st.integers(0, 1))
+
+    def run(x: Tensor) -> Tensor:
+        columns = F.unfold(x, kernel, padding=pads, stride=stride)
+        return F.fold(columns, x.shape[2:], kernel, padding=pads, stride=stride)
+
+    return Do(f"fold k{kernel} s{stride} p{pads}", run), replace(at, repeats=True)
+
+
 # --- other grids --------------------------------------------------------------------------------
 
 SMOOTH = {1: ["linear"], 2: ["bilinear", "bicubic"], 3: ["trilinear"]}
@@ -212,7 +239,8 @@ def enlarge(draw: Draw, at: Grown) -> Stage:
         return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode=mode)
 
     label = f"enlarge {mode} x{factor} by_size={by_size}"
-    return Do(label, run), at.shrunk([Fraction(1, f) for f in factor])
+    grown = at.shrunk([Fraction(1, f) for f in factor])
+    return Do(label, run), replace(grown, repeats=at.repeats or mode not in SMOOTH[at.ndim])
 
 
 def reduce(draw: Draw, at: Grown) -> Stage:
@@ -445,7 +473,7 @@ def positive_conv(start: int, stop: int, ndim: int, kernel: int, **options: Any)
 KEEPING = (pointwise, batch_norm, channel_norm, split_channels, shift, interleave, space_to_batch)
 SIMPLE = (
     convolution, transposed_convolution, max_pool, avg_pool, lp_pool, adaptive_pool, unpool, unfold,
-    enlarge, reduce, shuffle, pad, crop, *KEEPING,
+    fold, enlarge, reduce, shuffle, pad, crop, *KEEPING,
 )  # fmt: skip
 BRANCHED = (residual, branches, up_and_down)
 
@@ -475,5 +503,5 @@ def networks(draw: Draw, most: int = 5) -> Network:
     """Draw a network on 1 to 3 spatial axes that takes two channels."""
     ndim = draw(st.sampled_from([2, 1, 2, 3]))
     at = Grown(ndim=ndim, channels=2, stride=(Fraction(1),) * ndim)
-    net, _ = chain(draw, at, most if ndim < 3 else 3)
-    return positive(Network(net, ndim), draw(st.integers(0, 99)))
+    net, grown = chain(draw, at, most if ndim < 3 else 3)
+    return positive(Network(net, ndim, grown.ties), draw(st.integers(0, 99)))

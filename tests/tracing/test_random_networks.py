@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, event, given, settings
+import torch.nn.functional as F
+from hypothesis import HealthCheck, assume, event, given, seed, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from fullconv.geometry import Axis, Box, Geometry
 from fullconv.tracing import stages
 
 from .footprints import change_footprint, hull, nan_footprint
-from .random_networks import Network, networks
+from .random_networks import Do, Network, networks
 
 LONGEST = 170
 TOLERANCE = 1e-10
@@ -27,7 +28,9 @@ QUICK = settings(
     max_examples=35, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-MANY = settings(QUICK, max_examples=1000)
+# A thousand networks in all, in parts that test workers can share.
+SHARDS = 10
+MANY = settings(QUICK, max_examples=100, derandomize=False)
 
 
 def traced(net: Network, shape: tuple[int, ...] | None = None) -> Geometry:
@@ -71,7 +74,9 @@ def check_footprints(net: Network, geometry: Geometry) -> None:
         num_images = 12 if "unpool" in str(net) else 1
         images = [image_of(shape, seed) for seed in range(num_images)]
         changed = torch.stack([change_footprint(net, image, k) for image in images]).any(0)
-        reached = changed | nan_footprint(net, images[0], k)
+        # Where ties hide part of what operators read, fields are only held not to be too small.
+        everything = torch.ones_like(changed)
+        reached = everything if net.ties else changed | nan_footprint(net, images[0], k)
         assert changed.shape == (size, geometry.map_shape(shape)[k])
         check_axis(axis, size, changed, reached)
 
@@ -166,8 +171,9 @@ def check(net: Network, draw: st.DataObject) -> None:
     check_sizes(net, geometry, draw)
     odd = tuple(size + draw.draw(st.integers(0, 7)) for size in shape)
     if geometry.takes(odd):
-        check_windows(net, traced(net, odd), odd, draw)
-        check_rows(net, traced(net, odd), odd, draw)
+        at_odd = traced(net, odd)
+        check_windows(net, at_odd, odd, draw)
+        check_rows(net, at_odd, odd, draw)
 
 
 @QUICK
@@ -177,10 +183,26 @@ def test_geometry_is_the_footprint_and_windows_are_exact(net: Network, data: st.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
-@MANY
-@given(networks(), st.data())
-def test_geometry_is_the_footprint_of_a_thousand_networks(
-    net: Network, data: st.DataObject
-) -> None:
-    check(net, data)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_geometry_is_the_footprint_of_a_thousand_networks(shard: int) -> None:
+    @seed(shard)
+    @MANY
+    @given(networks(), st.data())
+    def holds(net: Network, data: st.DataObject) -> None:
+        check(net, data)
+
+    holds()
+
+
+def test_of_equal_values_the_first_is_the_maximum() -> None:
+    """By its operators a place for the second copy reads pixels; which, no image ever shows."""
+
+    def run(x: Tensor) -> Tensor:
+        small, places = F.max_pool1d(x.repeat_interleave(2, 2), 2, return_indices=True)
+        return F.max_unpool1d(small, places, 2)
+
+    net = Do("nearest, pool, unpool", run)
+    changed = change_footprint(net, image_of((8,)), 0)
+    assert [hull(changed[:, unit]) for unit in range(4)] == [(0, 1), (0, 0), (1, 2), (0, 0)]
+    assert [fc.trace(net, 2, 1).field_of((unit,)).start[0] for unit in range(4)] == [0, 0, 1, 1]
