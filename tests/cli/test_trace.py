@@ -52,6 +52,22 @@ def test_layers_map_and_picture_are_shown(factory: str, tmp_path: Path, fullconv
     assert file.read_text().startswith("<svg xmlns=")
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--shape", 99, 99], "size in px for each of 1 axes, such as `--shape 980`, got 99 99"),
+        (["--shape", 6], "got an image of 6 px: nearest are 11"),
+        (["--picture", "sight.png"], "draws an SVG file, got sight.png: let it end in .svg"),
+    ],
+)
+def test_flags_that_do_not_fit_are_answered(
+    flags: list[Any], message: str, factory: str, fullconv: Any
+) -> None:
+    found = fullconv("trace", f"{factory}:valid", "--channels", 1, *flags)
+    assert (found.status, found.out) == (1, "")
+    assert message in found.err
+
+
 def test_options_reach_the_network(fullconv: Any) -> None:
     """Each halving doubles the period."""
     found = fullconv("trace", "unet", "--options.depth", 1, "--options.stem", 1)

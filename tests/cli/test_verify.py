@@ -34,6 +34,17 @@ def test_options_reach_the_network(fullconv: Any) -> None:
     assert fullconv("verify", "unet", "--options.widht", 2).status == 1
 
 
+def test_flags_of_the_other_way_to_verify_are_answered(fullconv: Any) -> None:
+    found = fullconv("verify", "unet", "--picture", "seams.png")
+    assert (found.status, found.out) == (1, "")
+    assert (
+        "`--picture` draws where windows of an image differ: give a run and an image" in found.err
+    )
+    found = fullconv("verify", "runs/field", "scan.png", "--json", "certificate.json")
+    assert found.status == 1
+    assert "`--json` writes the certificate of a network: leave out the image" in found.err
+
+
 def test_a_run_on_an_image_has_no_seams(
     trained: Path, data: Path, tmp_path: Path, fullconv: Any
 ) -> None:

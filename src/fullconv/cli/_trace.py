@@ -1,13 +1,19 @@
 """`fullconv trace`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from fullconv.cli._settings import read_table
 from fullconv.cli._show import output
+from fullconv.errors import BadConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fullconv.geometry import Geometry
 
 AXES = {1: "x", 2: "yx", 3: "zyx"}
 
@@ -39,11 +45,12 @@ def trace(
     from fullconv.reporting import picture_of
     from fullconv.runs import write_text
     from fullconv.tracing import layers
-    from fullconv.tracing import trace as trace_net
     from fullconv.verifying import effective_field, half_width
 
+    if picture and picture.suffix.lower() != ".svg":
+        raise BadConfigError(f"`--picture` draws an SVG file, got {picture}: let it end in .svg")
     network = build(net, classes=classes, channels=channels, **read_table(options)).eval()
-    found = trace_net(network, channels=channels)
+    found = _geometry(network, channels, shape)
     steps = Table("layer", "class", "operator", "field (px)", "stride (px)")
     for layer in layers(network, channels):
         sights = (" x ".join(map(str, values)) for values in (layer.field, layer.stride))
@@ -65,3 +72,20 @@ def trace(
     if picture:
         write_text(picture, picture_of(found, size, heat))
         output().print(f"picture: {picture}")
+
+
+def _geometry(network: "nn.Module", channels: int, shape: tuple[int, ...] | None) -> "Geometry":
+    """Return the geometry of a network for images like one of that shape."""
+    from fullconv.tracing import trace as trace_net
+
+    found = trace_net(network, channels=channels)
+    if shape is None:
+        return found
+    if len(shape) != len(found.axes):
+        example = " ".join(["980"] * len(found.axes))
+        raise BadConfigError(
+            f"`--shape` must have a size in px for each of {len(found.axes)} axes, such as "
+            f"`--shape {example}`, got {' '.join(map(str, shape))}"
+        )
+    found.map_shape(shape)
+    return found if found.suits(shape) else trace_net(network, channels=channels, shape=shape)

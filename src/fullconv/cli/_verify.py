@@ -9,6 +9,7 @@ from rich.table import Table
 from fullconv.cli._settings import read_table
 from fullconv.cli._show import output
 from fullconv.cli._status import DONE, MENDABLE
+from fullconv.errors import BadConfigError
 
 
 def verify(
@@ -44,7 +45,15 @@ def verify(
         picture: With a run and an image: draw where windows differ into this PNG file.
     """
     if image is not None:
+        if json_file:
+            raise BadConfigError(
+                "`--json` writes the certificate of a network: leave out the image"
+            )
         return _seams(Path(net), image, picture)
+    if picture:
+        raise BadConfigError(
+            "`--picture` draws where windows of an image differ: give a run and an image"
+        )
     import torch
 
     from fullconv.networks import build
