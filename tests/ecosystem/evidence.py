@@ -32,13 +32,9 @@ def evidence(net: nn.Module, module: str, channels: int, ndim: int) -> str:
     for length, width in SHAPES:
         image = torch.randn(1, channels, length, *[width] * (ndim - 1), dtype=torch.float64)
         try:
-            if _sees_both_ends(net, module, image):
-                return (
-                    "its output has one size for all images, and changes with pixels at either end"
-                )
-            for change, words, where in CHANGES:
-                if _shows(net, module, image, change(image), where):
-                    return words
+            found = _seen_on(net, module, image)
+            if found:
+                return found
         except (RuntimeError, ValueError, AssertionError):
             continue  # it does not take images of that length
     return ""
@@ -88,35 +84,33 @@ CHANGES: tuple[tuple[Callable[[Tensor], Tensor], str, str], ...] = (
 )
 
 
-def _sees_both_ends(net: nn.Module, module: str, image: Tensor) -> bool:
-    """Return whether an output that is of one size for all images changes with either end of them."""
-    growing, outs = _axes(net, module, image)
-    if not any(growing) or any(outs):
-        return False
-    whole, *changed = (
-        _run(net, module, x)[1] for x in (image, _far(image), _far(image.flip(2)).flip(2))
-    )
-    return all(
-        any(float((a - b).abs().max()) > CHANGED for a, b in zip(whole, other, strict=True))
-        for other in changed
-    )
+def _seen_on(net: nn.Module, module: str, image: Tensor) -> str:
+    """Return in words what shows on one image that a module is not local; empty if nothing does."""
+    whole = _run(net, module, image)
+    longer = _run(net, module, torch.cat([image, image[:, :, : image.shape[2] // 2]], 2))
+    # For each input and output of the module, the axis that grows with the image; 0 for none.
+    axes = _grown(whole[0], longer[0]), _grown(whole[1], longer[1])
+    if any(axes[0]) and not any(axes[1]):
+        ends = (_far(image), _far(image.flip(2)).flip(2))
+        if all(_differ(whole[1], _run(net, module, other)[1]) for other in ends):
+            return "its output has one size for all images, and changes with pixels at either end"
+    for change, words, end in CHANGES:
+        if _shows(whole, _run(net, module, change(image)), axes, end):
+            return words
+    return ""
 
 
-def _shows(net: nn.Module, module: str, image: Tensor, other: Tensor, end: str) -> bool:
-    axes = _axes(net, module, image)
-    (ins, outs), (other_ins, other_outs) = _run(net, module, image), _run(net, module, other)
-    pairs = zip(ins, other_ins, axes[0], strict=False)
+def _differ(ones: list[Tensor], others: list[Tensor]) -> bool:
+    return any(float((a - b).abs().max()) > CHANGED for a, b in zip(ones, others, strict=True))
+
+
+def _shows(whole: Run, other: Run, axes: tuple[list[int], list[int]], end: str) -> bool:
+    """Return whether far from a change a module gets the same, and returns something else."""
+    pairs = zip(whole[0], other[0], axes[0], strict=False)
     if any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis):
         return False
-    pairs = zip(outs, other_outs, axes[1], strict=False)
+    pairs = zip(whole[1], other[1], axes[1], strict=False)
     return any(_difference(a, b, axis, end) > CHANGED for a, b, axis in pairs if axis)
-
-
-def _axes(net: nn.Module, module: str, image: Tensor) -> tuple[list[int], list[int]]:
-    """Return, for each input and output of the module, the axis that grows with the image; 0 for none."""
-    longer = torch.cat([image, image[:, :, : image.shape[2] // 2]], 2)
-    first, second = _run(net, module, image), _run(net, module, longer)
-    return _grown(first[0], second[0]), _grown(first[1], second[1])
 
 
 def _grown(ones: list[Tensor], others: list[Tensor]) -> list[int]:
