@@ -206,7 +206,9 @@ def patches(trial: Trial) -> Finding:
     """
     witness = "cropped patches"
     first, last = (0,) * len(trial.map_shape), tuple(m - 1 for m in trial.map_shape)
-    if any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last)):
+    phases = [phase for axis in trial.geometry.axes for phase in axis.phases]
+    more = any(phase.first < phase.start for phase in phases)  # than its field makes a unit exact
+    if more or any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last)):
         return _padded_patches(trial, witness)
     worst = 0.0
     for _ in range(NUM_PATCHES):
