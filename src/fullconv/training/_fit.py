@@ -41,6 +41,7 @@ def fit(
 
     Behind each step: whether it was the last, a row, the best weights, a checkpoint, the bar.
     """
+    module.say = console.print
     interval = validation_interval(data, data.regime)
     ending = Ending(validation_interval=interval)
     whole = Regime(name="whole", images=config.batch)

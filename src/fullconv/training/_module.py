@@ -1,7 +1,8 @@
 """A network with its loss, optimiser and metrics, for any Lightning `Trainer`."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
+from fullconv.errors import FullconvError
+from fullconv.execution import in_words
 from fullconv.sampling import Sampler
 from fullconv.scoring import Confusion, score
 from fullconv.training._config import OptimizerName, default_lr
 from fullconv.training._losses import Criterion, CrossEntropy
 from fullconv.training._schedule import SCHEDULES, optimizer
+from fullconv.training._shortage import patiently
 from fullconv.training._step import Group, Step
 
 
@@ -67,9 +71,21 @@ class Segmentation(pl.LightningModule):
         self.confusion = Confusion(classes, ignore=ignore)
         self.val_total = SumMetric()
         self.val_weight = SumMetric()
+        self.say: Callable[[str], Any] = logging.getLogger(__name__).warning
+        self.shortages: list[dict[str, int]] = []
+        self._batch: Sequence[Group] = ()
         self._earlier_s = 0.0
         self._random: dict[str, Any] | None = None
         self._start = time.monotonic()
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a step may add; None for no limit."""
+        return self._step.memory
+
+    def keep_within(self, memory: int | None) -> None:
+        """Let steps add that many bytes from now on; None for no limit."""
+        self._step.keep_within(memory)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a stack of images."""
@@ -78,11 +94,41 @@ class Segmentation(pl.LightningModule):
     def training_step(self, batch: Sequence[Group], batch_idx: int) -> Tensor:
         """Return the loss over the step's valid units."""
         del batch_idx
+        self._batch = batch
         trainer = self.trainer
         place = trainer.current_epoch, trainer.global_step, trainer.global_rank
         loss = self._step(batch, place)
         self.log("loss", loss, batch_size=1)
         return loss
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Make a step; one that runs out of memory is made again, in smaller windows."""
+        super().optimizer_step(
+            epoch, batch_idx, optimizer, lambda: patiently(optimizer_closure, self._make_room)
+        )
+
+    def _make_room(self, said: str) -> None:
+        """Let this step and all later ones take half the memory, and say so.
+
+        Raises:
+            FullconvError: If it cannot be cut further.
+        """
+        self.zero_grad()
+        step = self.trainer.global_step + 1
+        try:
+            memory = self._step.halve(self._batch)
+        except FullconvError as error:
+            raise FullconvError(
+                f"step {step} ran out of memory, and cannot be cut into smaller windows: {error}. "
+                f"Fewer images in a step (`--batch`), a smaller network or bf16 take less ({said})"
+            ) from error
+        self.shortages.append({"step": step, "memory_bytes": memory})
+        self.say(
+            f"step {step} ran out of memory: it goes on in windows that take {in_words(memory)}, with "
+            "the same result"
+        )
 
     def validation_step(self, batch: Sequence[Group], batch_idx: int) -> None:
         """Count the units of a group of images."""

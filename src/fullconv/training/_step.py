@@ -1,21 +1,25 @@
 """The loss of a step: over all units of its images, or those that a sampler chooses."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution import (
+    Planner,
     StepLoss,
     Streamed,
     add_up,
     choose,
     gradients,
     handed,
+    in_words,
     like_weights,
 )
+from fullconv.geometry import least_window
 from fullconv.sampling import Hard, Sampler, generator, is_large
 from fullconv.training._losses import Criterion, UnitCriterion
 
@@ -74,15 +78,49 @@ class Step:
         memory: int | None = None,
     ) -> None:
         self.net, self.criterion = net, criterion
-        self.sampler, self.seed, self.memory = sampler, seed, memory
-        self._units: StepLoss | None = None
-        if isinstance(criterion, UnitCriterion):
-            self._units = StepLoss(net, _Each(criterion), memory, reduction="sum")
-        elif sampler is not None:
+        self.sampler, self.seed = sampler, seed
+        if sampler is not None and not isinstance(criterion, UnitCriterion):
             raise BadConfigError(
                 f"`criterion` must be a sum over units to choose among them, got {criterion!r}"
             )
-        self._streamed = net if memory is None else Streamed(net, memory)
+        self.keep_within(memory)
+
+    def keep_within(self, memory: int | None) -> None:
+        """Let steps add that many bytes from now on; None for no limit."""
+        self.memory = memory
+        self._units: StepLoss | None = None
+        if isinstance(self.criterion, UnitCriterion):
+            self._units = StepLoss(self.net, _Each(self.criterion), memory, reduction="sum")
+        self._streamed = self.net if memory is None else Streamed(self.net, memory)
+
+    def halve(self, groups: Sequence[Group]) -> int:
+        """Let steps add half of what they may, or of what these images take at once; return it.
+
+        Args:
+            groups: The images of a step.
+
+        Raises:
+            NotLocalError: If a layer looks at the whole image: such a step cannot be cut.
+            FullconvError: If not even the smallest windows take less.
+        """
+        planner = Planner(getattr(self.net, "_orig_mod", self.net), None)
+        needs: list[tuple[float, float]] = []
+        for stack, _ in groups:
+            channels, *sides = tuple(stack[0].shape)
+            geometry = planner.geometry(channels, tuple(sides))
+            costs = planner.costs(channels, geometry)
+            least = float(costs.training_bytes(least_window(geometry, tuple(sides))))
+            needs.append((len(stack) * float(costs.training_bytes(sides)), least))
+        whole, least = (max(each) for each in zip(*needs, strict=True))
+        now = min(whole, self.memory or whole)
+        if now <= least:
+            raise FullconvError(
+                f"`memory` must hold one window of a step, got {in_words(now)} where the smallest "
+                f"takes about {in_words(least)}"
+            )
+        half = ceil(max(now / 2, least))
+        self.keep_within(half)
+        return half
 
     def __call__(self, groups: Sequence[Group], place: tuple[int, ...] = ()) -> Tensor:
         """Return the loss of a step; its ``backward`` gives the exact gradient.
