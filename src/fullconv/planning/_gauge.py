@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fullconv.planning._ledger import Course
 from fullconv.planning._pace import USUAL, Pace
@@ -10,6 +10,9 @@ from fullconv.planning._pace import USUAL, Pace
 # What the first steps load for good, whatever the images: kernels compiled for their shapes, buffers
 # of threads. Measured on CPU, for four networks, with one thread: 24 to 36 MiB.
 LOADED_BYTES = {"cpu": 26 * 2**20}
+# How far both differ from network to network before anything is measured, and a measured peak from
+# itself: so much is laid to each of them.
+LOADED_SPREAD, FACTOR_SPREAD, NOISE = 6 * 2**20, 0.04, 2**20
 # Error of the peak to reckon with, before and after a measured step: what four networks showed on a
 # CPU, rounded up; not yet a statistic over many.
 ERROR, MEASURED_ERROR = 0.08, 0.05
@@ -37,6 +40,25 @@ class Gauge:
     def of(device: str) -> Gauge:
         """Return what is known of a kind of device before anything is measured."""
         return Gauge(loaded=LOADED_BYTES.get(device, 0))
+
+    def seen(self, course: Course, taken: int) -> Gauge:
+        """Return what is known after a step that took so many bytes.
+
+        What it took beyond what was expected is laid to what is loaded and to the factor, as their
+        spreads have it: to the factor the more, the larger the step.
+
+        Args:
+            course: Of its rehearsal.
+            taken: Bytes, beyond those before the network.
+        """
+        counted = course.peak_bytes - course.standing_bytes
+        by_factor = FACTOR_SPREAD * counted
+        share = (taken - self.taken(course)) / (LOADED_SPREAD**2 + by_factor**2 + NOISE**2)
+        return replace(
+            self,
+            loaded=max(0, round(self.loaded + share * LOADED_SPREAD**2)),
+            factor=self.factor + share * FACTOR_SPREAD * by_factor,
+        )
 
     def beyond(self, course: Course) -> int:
         """Return the bytes that a run takes beyond those that its rehearsal counts."""

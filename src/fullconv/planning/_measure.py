@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import nn
 from fullconv.errors import FullconvError
 from fullconv.execution import WITH_BACKWARD, operations
 from fullconv.planning._gauge import MEASURED_ERROR, Gauge
-from fullconv.planning._ledger import Course
 from fullconv.planning._manner import Manner
 from fullconv.planning._pace import fitted
 from fullconv.planning._rehearsal import rehearse_step
@@ -31,7 +31,6 @@ SMALL_PX = (160**2, 384**2)
 # A step that is measured takes no more than this, whatever was planned.
 MOST_BYTES = 2**30
 SECONDS = 300  # after which a small step is given up
-LEAST_FACTOR, MOST_FACTOR = 0.9, 1.6
 
 
 def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
@@ -46,38 +45,21 @@ def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
         FullconvError: If no such step could be made; the message says why.
     """
     device = device_of(net)
-    shapes = small_shapes(net, shape, manner)
+    # The largest one first: others leave kernels and freed memory behind.
+    shapes = small_shapes(net, shape, manner)[::-1]
     took = _in_a_process(net, manner, device, [(1, s) for s in shapes])
-    courses = [rehearse_step(net, s, manner=manner).course for s in shapes]
-    factor = _factor([(t.peak_bytes - t.left_bytes, c) for t, c in zip(took, courses, strict=True)])
-    last, course = took[-1], courses[-1]
-    expected = course.standing_bytes + factor * (course.peak_bytes - course.standing_bytes)
+    course = rehearse_step(net, shapes[0], manner=manner).course
     work = [WITH_BACKWARD * operations(record(net, s[0], s[1:])) for s in shapes]
-    return Gauge(
-        loaded=max(0, round(last.peak_bytes - last.before_bytes - expected)),
-        factor=factor,
+    return replace(
+        Gauge.of(device.type).seen(course, took[0].peak_bytes - took[0].before_bytes),
         error=MEASURED_ERROR,
         pace=fitted([(w, t.seconds) for w, t in zip(work, took, strict=True)]),
         measured=True,
     )
 
 
-def _factor(runs: Sequence[tuple[int, Course]]) -> float:
-    """Return what is taken for each byte that is counted, from steps of two sizes; 1 from one size.
-
-    What is left after a step has room in it that the next one uses: so single steps seem to take less,
-    and only their difference tells.
-    """
-    (few, small), (many, large) = runs[0], runs[-1]
-    counted = [c.peak_bytes - c.standing_bytes for c in (small, large)]
-    if counted[1] <= counted[0]:
-        return 1.0
-    found = (many - few) / (counted[1] - counted[0])
-    return min(max(found, LEAST_FACTOR), MOST_FACTOR)
-
-
 def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list[tuple[int, ...]]:
-    """Return shapes of small images that the network takes, smallest first; the last one counts.
+    """Return shapes of small images that the network takes, smallest first.
 
     Raises:
         FullconvError: If none of them would be small.

@@ -32,13 +32,11 @@ class Took:
     Attributes:
         before_bytes: What the process held before it had the network.
         peak_bytes: The most that it held, while one was made that was not the first.
-        left_bytes: What it held afterwards, images and gradients given back.
         seconds: Of the fastest one.
     """
 
     before_bytes: int
     peak_bytes: int
-    left_bytes: int
     seconds: float
 
 
@@ -136,7 +134,6 @@ def measure(
             Took(
                 before_bytes=before,
                 peak_bytes=meter.peak(),
-                left_bytes=meter.now(),
                 seconds=seconds,
             )
         )

@@ -1,0 +1,193 @@
+"""What a machine makes of a rehearsal: gauge and pace by formula, small steps really made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fullconv as fc
+from fullconv.planning import Course, Manner, rehearse_step
+from fullconv.planning import _measure as measuring
+from fullconv.planning import _small_steps as small_steps
+from fullconv.planning._gauge import FACTOR_SPREAD, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
+from fullconv.planning._ledger import Block, Tick
+from fullconv.planning._pace import Pace, fitted
+
+MIB = 2**20
+
+
+def course(standing: int, passing: int) -> Course:
+    ticks = (Tick("aten.relu", "forward", "", scratch=0, flops=0, moved=0),)
+    return Course(ticks, (Block(standing, -1, "parameters"), Block(passing, 0, "passing")))
+
+
+def test_a_step_that_takes_what_was_expected_changes_nothing() -> None:
+    gauge, run = Gauge.of("cpu"), course(10 * MIB, 200 * MIB)
+    assert gauge.taken(run) == 210 * MIB + LOADED_BYTES["cpu"]
+    assert gauge.seen(run, gauge.taken(run)) == gauge
+
+
+@pytest.mark.parametrize("counted", [20 * MIB, 150 * MIB, 1000 * MIB])
+@pytest.mark.parametrize("more", [-9 * MIB, 30 * MIB])
+def test_what_a_step_took_besides_is_laid_to_both_by_their_spreads(counted: int, more: int) -> None:
+    gauge, run = Gauge.of("cpu"), course(10 * MIB, counted)
+    found = gauge.seen(run, gauge.taken(run) + more)
+    by_factor, by_loaded = (found.factor - 1) * counted, found.loaded - gauge.loaded
+    assert by_factor / by_loaded == pytest.approx((FACTOR_SPREAD * counted / LOADED_SPREAD) ** 2)
+    # All but what may be noise.
+    spread = (FACTOR_SPREAD * counted) ** 2 + LOADED_SPREAD**2
+    left = more * NOISE**2 / (spread + NOISE**2)
+    assert gauge.taken(run) + more - found.taken(run) == pytest.approx(left, abs=2)
+
+
+def test_a_gauge_is_good_for_other_sizes() -> None:
+    """Of a machine that loads 31 MiB and takes 1.06 for each byte, seen once at 600 MiB."""
+    small, large = course(10 * MIB, 600 * MIB), course(10 * MIB, 4000 * MIB)
+    found = Gauge.of("cpu").seen(small, round((10 + 31 + 1.06 * 600) * MIB))
+    assert found.taken(large) == pytest.approx((10 + 31 + 1.06 * 4000) * MIB, rel=0.005)
+
+
+def test_nothing_is_loaded_where_nothing_is_known() -> None:
+    assert Gauge.of("cuda") == Gauge(loaded=0)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([(1e9, 0.15), (4e9, 0.45)], Pace(rate=1e-10, start=0.05)),
+        ([(4e9, 0.45), (1e9, 0.15)], Pace(rate=1e-10, start=0.05)),
+        ([(2e9, 0.4)], Pace(rate=2e-10, start=0.0)),
+        ([(1e9, 0.5), (4e9, 0.4)], Pace(rate=1e-10, start=0.0)),  # the clock was disturbed
+        ([(1e9, 0.01), (4e9, 0.4)], Pace(rate=1e-10, start=0.0)),
+    ],
+)
+def test_a_pace_is_a_line_through_both_runs(
+    runs: list[tuple[float, float]], expected: Pace
+) -> None:
+    found = fitted(runs)
+    assert (found.rate, found.start) == pytest.approx((expected.rate, expected.start), abs=1e-12)
+
+
+def test_seconds_go_with_operations_and_runs() -> None:
+    assert Pace(rate=1e-9, start=0.01).seconds(3e9, runs=5) == pytest.approx(3.05)
+
+
+def test_the_meter_sees_what_is_held_for_a_while() -> None:
+    meter = small_steps.Meter(torch.device("cpu"))
+    before = meter.now()
+    meter.start()
+    held = torch.ones(64 * MIB // 4)
+    assert meter.now() - before >= 0.9 * held.nbytes
+    del held
+    assert meter.peak() - before >= 0.9 * 64 * MIB
+    assert meter.now() - before < 0.5 * 64 * MIB
+    meter.start()
+    assert meter.peak() - before < 0.5 * 64 * MIB
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+
+def test_small_steps_are_made_with_numbers() -> None:
+    with torch.device("meta"):
+        net = tiny()
+    numbered = small_steps.with_numbers(net, torch.device("cpu"))
+    assert torch.isfinite(numbered(torch.rand(1, 3, 20, 20))).all()
+    manner = Manner(precision="bf16", optimizer="sgd")
+    found = small_steps.measure(tiny(), manner, torch.device("cpu"), [(2, (3, 30, 30))])
+    assert found[0].seconds > 0
+    assert found[0].peak_bytes >= found[0].before_bytes
+
+
+def test_the_job_is_read_from_a_folder_and_the_answer_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"device": "cpu", "threads": torch.get_num_threads(), "shapes": [[1, [3, 24, 20]]]}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    torch.save((tiny(), Manner()), tmp_path / "net.pt")
+    small_steps.main(tmp_path)
+    (took,) = json.loads(capsys.readouterr().out)
+    assert took.keys() == {"before_bytes", "peak_bytes", "seconds"}
+
+
+def test_small_images_are_like_the_planned_one_and_none_is_larger() -> None:
+    shapes = measuring.small_shapes(tiny(), (3, 2000, 500), Manner())
+    assert [shape[0] for shape in shapes] == [3, 3]
+    for shape, px in zip(shapes, measuring.SMALL_PX, strict=True):
+        assert shape[1] * shape[2] == pytest.approx(px, rel=0.02)
+        assert shape[1] / shape[2] == pytest.approx(4, rel=0.02)
+    assert measuring.small_shapes(tiny(), (3, 40, 50), Manner()) == [(3, 40, 50)]
+
+
+class Even(nn.Conv2d):
+    """Takes multiples of 32 px only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert not any(side % 32 for side in x.shape[-2:]), "sides must be multiples of 32"
+        return super().forward(x)
+
+
+def test_small_images_are_of_sizes_that_the_network_takes() -> None:
+    found = measuring.small_shapes(Even(3, 2, 1), (3, 960, 640), Manner())
+    assert not any(side % 32 for shape in found for side in shape[1:])
+
+
+def test_a_gauge_is_measured_at_the_largest_small_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, asked = tiny(), []
+
+    def took(*args: object) -> list[small_steps.Took]:
+        asked.append(args[-1])
+        return [
+            small_steps.Took(before_bytes=100 * MIB, peak_bytes=peak * MIB, seconds=seconds)
+            for peak, seconds in ((190, 0.4), (150, 0.1))
+        ]
+
+    monkeypatch.setattr(measuring, "_in_a_process", took)
+    found = measuring.measured(net, (3, 500, 500), Manner())
+    (first, second) = [shape for _, shape in asked[0]]
+    assert first[1] > second[1]
+    small = rehearse_step(net, first).course
+    assert found.measured
+    assert found.taken(small) == pytest.approx(90 * MIB, rel=0.02)
+    assert found.pace.rate > 0
+
+
+def test_a_network_that_cannot_be_sent_to_another_process_is_refused() -> None:
+    class Here(nn.Conv2d):
+        pass
+
+    said = (
+        r"`net` must run in a process of its own to be measured, got a Here that does not: .*Here"
+    )
+    with pytest.raises(fc.FullconvError, match=said):
+        measuring.measured(Here(3, 2, 1), (3, 64, 64), Manner())
+
+
+def test_small_steps_that_take_too_long_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.01)
+    with pytest.raises(
+        fc.FullconvError, match=r"got a Conv2d that does not: .*timed out after 0.01"
+    ):
+        measuring.measured(nn.Conv2d(3, 2, 1), (3, 64, 64), Manner())
+
+
+def test_images_that_are_never_small_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "MOST_BYTES", 2**20)
+    with pytest.raises(fc.FullconvError, match=r"small enough to be tried, got one .* than 1 MiB"):
+        measuring.measured(tiny(), (3, 640, 640), Manner())
+
+
+@pytest.mark.slow
+def test_a_plan_is_calibrated_by_steps_in_a_process_of_their_own() -> None:
+    net = fc.networks.build("unet", classes=2, width=8, depth=2)
+    found = fc.plan(net, (3, 256, 256), memory="2 GiB", measure=True)
+    assert found.measured
+    assert found.error < Gauge.of("cpu").error
+    plain = fc.plan(net, (3, 256, 256), memory="2 GiB")
+    assert found.peak_bytes == pytest.approx(plain.peak_bytes, rel=0.3)
+    assert found.regime("whole").seconds != plain.regime("whole").seconds
