@@ -44,14 +44,15 @@ class Stage:
     Args:
         net: The network, in the mode that it is trained in.
         manner: How steps are made.
+        device: Where; None for where the network is.
 
     Raises:
         FullconvError: If the network cannot be copied, or has no weights yet.
     """
 
-    def __init__(self, net: nn.Module, manner: Manner) -> None:
+    def __init__(self, net: nn.Module, manner: Manner, device: torch.device | None = None) -> None:
         self.net, self.manner = net, manner
-        self.device = device_of(net)
+        self.device = device or device_of(net)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.actor = twin(net, self._mode, self.device)
 

@@ -43,6 +43,7 @@ def gather(run: Run) -> Record:
         predictions=run.predictions,
         config=run.config(),
         facts=facts,
+        memory=run.memory() if run.memory_json.exists() else None,
         geometry=_geometry(recipe),
     )
 

@@ -113,6 +113,7 @@ class Record:
         predictions: Folder of the label images predicted for the held-out images, by name.
         config: The resolved configuration.
         facts: Command, machine, versions and times, as the run wrote them.
+        memory: Where it goes, as the run wrote it; None where it did not.
         geometry: Of the network; why it has none in words; None where it cannot be built here.
     """
 
@@ -126,4 +127,5 @@ class Record:
     predictions: Path
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
+    memory: Mapping[str, Any] | None = None
     geometry: Geometry | str | None = None

@@ -13,6 +13,7 @@ from fullconv.reporting._curves import curves
 from fullconv.reporting._examples import examples
 from fullconv.reporting._frequencies import frequencies
 from fullconv.reporting._gather import gather
+from fullconv.reporting._memory import memory
 from fullconv.reporting._page import page
 from fullconv.reporting._record import Record
 from fullconv.reporting._results import results, summary, title
@@ -30,6 +31,7 @@ SECTIONS: tuple[Callable[[Record], Section | None], ...] = (
     confusion,
     frequencies,
     sight,
+    memory,
     setup,
 )
 

@@ -36,6 +36,19 @@ def brief(number: float) -> str:
     return f"{value:.{digits}f} {prefix}"
 
 
+def memory(num_bytes: float) -> str:
+    """Return bytes with a binary prefix.
+
+    Examples:
+        >>> memory(512), memory(11_524_800), memory(7.62 * 2**30)
+        ('0.5 KiB', '11.0 MiB', '7.6 GiB')
+    """
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes / 2**10:.1f} KiB"
+
+
 def score(value: float, digits: int = 3) -> str:
     """Return a metric between 0 and 1.
 

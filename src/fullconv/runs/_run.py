@@ -111,6 +111,11 @@ class Run:
         return self.path / "sampling.json"
 
     @property
+    def memory_json(self) -> Path:
+        """Where the memory goes: planned for the largest step, and what was taken."""
+        return self.path / "memory.json"
+
+    @property
     def steps_csv(self) -> Path:
         """One row per logged step."""
         return self.path / "steps.csv"
@@ -193,6 +198,10 @@ class Run:
     def sampling(self) -> dict[str, Any]:
         """Return which sampling was chosen, why, and from which readings."""
         return self._json(self.sampling_json)
+
+    def memory(self) -> dict[str, Any]:
+        """Return where the memory goes: planned for the largest step, and what was taken."""
+        return self._json(self.memory_json)
 
     def steps(self) -> list[dict[str, float]]:
         """Return the logged steps."""

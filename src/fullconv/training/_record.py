@@ -12,6 +12,7 @@ import torch
 
 from fullconv.runs import Run, write_json
 from fullconv.training._module import Segmentation
+from fullconv.training._room import Room, peak_bytes
 
 _PACKAGES = ("fullconv", "torch", "lightning", "torchmetrics", "kornia", "numpy", "pillow")
 
@@ -43,6 +44,18 @@ def note_end(run: Run, module: Segmentation, *, interrupted: bool) -> None:
         "finished": not interrupted,
     }
     write_json(run.run_json, run.about() | ending)
+
+
+def note_memory(run: Run, module: Segmentation, room: Room) -> None:
+    """Write where the memory goes: planned for the largest step, and what was taken so far."""
+    values = {
+        "step": room.to_json(),
+        "left_bytes": room.left,
+        "memory_bytes": module.memory,
+        "shortages": module.shortages,
+        "taken_bytes": peak_bytes(),
+    }
+    write_json(run.memory_json, values)
 
 
 def _versions() -> dict[str, str]:

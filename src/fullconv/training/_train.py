@@ -3,7 +3,6 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
+from fullconv.execution import in_words
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows, process_memory
 from fullconv.runs import (
@@ -32,13 +32,13 @@ from fullconv.training._counting import counting
 from fullconv.training._data import ImageData
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
-from fullconv.training._large import SHARED_BYTES
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading
 from fullconv.training._recipes import needs_weights
-from fullconv.training._record import note_end, note_start
+from fullconv.training._record import note_end, note_memory, note_start
 from fullconv.training._regime import Regime, regime
+from fullconv.training._room import left_for_steps, room_for
 from fullconv.training._score_run import held_bytes
 from fullconv.training._starting import check_same_kind, start, warn_of_repeats
 
@@ -85,8 +85,13 @@ def train(
         data = _data(config, dataset, facts, limit)
         chosen = None if config.sampling == "auto" else _regime(config, recipe, net)
         held = chosen.images if chosen and not chosen.cut else config.batch
-        memory = None if limit is None else _left_for_steps(limit, net, data, held)
+        memory = None if limit is None else left_for_steps(limit, net, data, held)
         module = _module(config, net, facts, chosen, memory)
+        room = room_for(config, module.net, module.criterion, data, chosen)
+    if memory is None and not room.fits:
+        memory = room.left
+        module.keep_within(memory)
+        console.print(f"steps are cut into windows: uncut, they take more than {in_words(memory)}")
     if resume:
         _go_back_to_checkpoint(run, config, module)
     elif config.weights:
@@ -104,8 +109,10 @@ def train(
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
     note_start(run, module)
+    note_memory(run, module, room)
     interrupted = fit(config, run, module, data, console=console, resume=resume is not None)
     note_end(run, module, interrupted=interrupted)
+    note_memory(run, module, room)
     if not interrupted:
         _evaluate(run, dataset, facts, limit=limit, console=console)
     return run
@@ -230,20 +237,6 @@ def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | Non
         augment=config.augment,
         replacement=config.replacement,
     )
-
-
-def _left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) -> int:
-    """Return the bytes that a step may add in a process with that limit.
-
-    Gradients and the optimiser's state take three times the weights; images are held where they are
-    cached, and those of a step as they are read and put together, with one more on its way.
-    """
-    weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    largest = max(prod(shape) for shape in data.survey.shapes.values())
-    if data.large:
-        return left_for_windows(limit, net, held_bytes=2 * SHARED_BYTES + 3 * weights)
-    held = data.cached_bytes + (1 + images) * largest * (4 * data.survey.channels + 8) + 3 * weights
-    return left_for_windows(limit, net, held_bytes=held)
 
 
 def _module(
