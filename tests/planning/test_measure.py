@@ -37,7 +37,9 @@ def test_what_a_step_took_besides_is_laid_to_both_by_their_spreads(counted: int,
     gauge, run = Gauge.of("cpu"), course(10 * MIB, counted)
     found = gauge.seen(run, gauge.taken(run) + more)
     by_factor, by_loaded = (found.factor - 1) * counted, found.loaded - gauge.loaded
-    assert by_factor / by_loaded == pytest.approx((FACTOR_SPREAD * counted / LOADED_SPREAD) ** 2)
+    assert by_factor / by_loaded == pytest.approx(
+        (FACTOR_SPREAD * counted / LOADED_SPREAD) ** 2, rel=1e-5
+    )
     # All but what may be noise.
     spread = (FACTOR_SPREAD * counted) ** 2 + LOADED_SPREAD**2
     left = more * NOISE**2 / (spread + NOISE**2)
