@@ -284,3 +284,24 @@ def test_images_that_people_have_are_possible(
     monkeypatch.setattr(_stored.psutil, "virtual_memory", lambda: memory)
     header = _stored.Header(width=20_000, height=20_000, decoded_bytes=3 * 20_000**2)
     _stored.check_size(header, file_bytes, mask=False)
+
+
+def test_masks_of_numbers_below_0_are_refused(pairs: Pairs) -> None:
+    data = pairs("a b c")
+    for name in "ab":
+        (data / f"masks/{name}.png").unlink()
+        codes = np.arange(48, dtype=np.int32).reshape(6, 8) % 3 - 1
+        tifffile.imwrite(data / f"masks/{name}.tif", codes)
+    said = complaint(data)
+    for name in "ab":
+        rule = "class indices must be from 0 to 65535, got -1; save pixels that do not count as 255"
+        assert f"masks/{name}.tif: {rule}" in said
+
+
+def test_links_that_lead_nowhere_are_told(pairs: Pairs) -> None:
+    data = pairs("a b c")
+    for kind in ("images", "masks"):
+        (data / kind / "d.png").symlink_to("/nowhere/at/all.png")
+    said = complaint(data)
+    assert "images/d.png: " in said
+    assert "masks/d.png: " in said

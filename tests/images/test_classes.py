@@ -41,6 +41,11 @@ def test_yaml_rows(tmp_path: Path) -> None:
     assert table(tmp_path, YAML_ROWS, "classes.yaml") == ROAD_SKY
 
 
+def test_a_name_that_yaml_takes_for_a_truth_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match=r"`name` of a class must be text, got .* False; put it"):
+        table(tmp_path, "[no, yes]", "classes.yaml")
+
+
 @pytest.mark.parametrize("text", ["[road, sky]", "{1: sky, 0: road}", "classes: [road, sky]"])
 def test_yaml_names_alone(tmp_path: Path, text: str) -> None:
     read = table(tmp_path, text, "classes.yaml")

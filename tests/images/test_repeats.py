@@ -69,6 +69,19 @@ def test_the_same_name_counts_where_the_image_was_saved_again(
     assert found(tmp_path) == []
 
 
+def test_other_images_of_the_same_name_and_look_are_others(tmp_path: Path) -> None:
+    """Noise has the same mean and deviation everywhere; the pictures are others all the same."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for name in "ab":
+            pixels = draw.integers(0, 256, (200, 300, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / "images" / f"{name}.png")
+            Image.fromarray(pixels[..., 0] % 2).save(tmp_path / split / "masks" / f"{name}.png")
+    assert found(tmp_path) == []
+
+
 def test_nothing_is_read_that_the_survey_knows(data: Path) -> None:
     survey(open_dataset(data))
     path = data / "val/images/e.png"

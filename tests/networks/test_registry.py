@@ -65,7 +65,8 @@ def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
     ("options", "message"),
     [
         ({"norm": "group"}, "`norm` must be one of batch, layer, frozen, none, got 'group'"),
-        ({"depth": 0}, "`depth` and `width` must be at least 1, got 0 and 16"),
+        ({"depth": 0}, "`depth` and `width` must be whole numbers of at least 1, got 0 and 16"),
+        ({"width": "abc"}, "got 4 and 'abc'"),
         ({"stem": 4}, "`stem` must be 1 or 2, got 4"),
         ({"channels": 0}, "`classes` and `channels` must be at least 1, got 2 and 0"),
     ],

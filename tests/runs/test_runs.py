@@ -65,6 +65,11 @@ def test_weights_keep_their_notes(run: Run) -> None:
     assert weights_notes(run.best) == {}
 
 
+def test_weights_may_be_read_by_whom_other_files_may(run: Run) -> None:
+    (run.path / "other").touch()
+    assert run.last.stat().st_mode == (run.path / "other").stat().st_mode
+
+
 def test_weights_in_channels_last_and_shared_ones_are_saved(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)).to(
         memory_format=torch.channels_last

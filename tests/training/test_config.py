@@ -46,12 +46,29 @@ def test_a_rate_in_the_style_that_yaml_takes_for_text_is_a_number(tmp_path: Path
         ({"loss": "focla"}, "`loss` must be one of .*, got 'focla'; nearest is 'focal'"),
         ({"precision": 16}, "`precision` must be one of 32, bf16, got '16'"),
         ({"options": 3}, "`options` must be a table of keys, got 3"),
+        ({"options": {1: 2}}, "`options` must have names as keys, got 1"),
+        ({"augment": "false"}, "`augment` must be true or false, without quotes, got 'false'"),
+        ({"replacement": 1}, "`replacement` must be true or false, without quotes, got 1"),
+        ({"minutes": True}, "`minutes` must be a number above 0, got True"),
+        ({"momentum": "fast"}, "`momentum` must be from 0 to below 1, got 'fast'"),
+        ({"sampling": 5}, "`sampling` must be one of auto, whole, .*, got 5"),
+        ({"sampling": None}, "`sampling` must be one of auto, whole, .*, got None"),
+        ({"net": 3}, "`net` must be the name of a network, got 3"),
+        ({"data": 5}, "`data` must be a path, got 5"),
+        ({"weights": 3}, "`weights` must be a path, got 3"),
+        ({"memory": True}, "`memory` must be an amount such as '8 GiB', got True"),
+        ({"batch": None}, "`batch` must be a whole number of at least 1, got None"),
+        ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
         ({"data": None}, "`config` must say `data`, got none"),
     ],
 )
 def test_what_cannot_be_used_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(BadConfigError, match=message):
         TrainConfig.from_dict(PATHS | values)
+
+
+def test_a_momentum_that_yaml_takes_for_text_is_a_number() -> None:
+    assert TrainConfig.from_dict(PATHS | {"momentum": "9e-1"}).momentum == 0.9
 
 
 def test_a_number_for_precision_means_the_same() -> None:

@@ -88,4 +88,6 @@ def test_held_out_images_that_are_learned_are_warned_of(scenes: Path, tmp_path: 
         options={"width": 2, "depth": 1},
     )  # fmt: skip
     train(config, console=Console(file=said, width=400))
-    assert "warning: 1 held-out images are training images too: copy (as 02)" in said.getvalue()
+    assert (
+        "warning: held-out images that are training images too (1): copy (as 02)" in said.getvalue()
+    )

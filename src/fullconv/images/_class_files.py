@@ -96,6 +96,10 @@ def _row(place: int, values: dict[str, Any]) -> Row:
         )
     if not known.keys() & {"name", "index"}:
         raise BrokenRuleError("a class table must have a column `name` or `index`")
+    if isinstance(known.get("name"), bool):
+        raise BrokenRuleError(
+            f"`name` of a class must be text, got the truth value {known['name']}; put it in quotes"
+        )
     index = _number(known.get("index", place), "index", 65535)
     name = str(known.get("name") or index)
     ignore = str(known.get("ignore", name.lower() in IGNORED_NAMES)).lower()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv import regions
+from fullconv.images._classes import IGNORE_8_BIT, IGNORE_16_BIT
 from fullconv.images._faults import BrokenRuleError
 from fullconv.images._files import image_of
 from fullconv.images._lazy import goes_by_pieces, open_codes, open_image, told_by_rule
@@ -86,6 +87,8 @@ def mask_facts(path: Path) -> MaskFacts:
     counts: dict[int, int] = {}
     for rows in row_chunks(codes):
         values, times = _counted(pack(rows) if by_colour else rows)
+        if not by_colour:
+            _check_indices(values)
         for value, count in zip(values.tolist(), times.tolist(), strict=True):
             counts[value] = counts.get(value, 0) + count
         if len(counts) > MAX_CODES:
@@ -132,6 +135,8 @@ def large_mask_facts(path: Path, before: Signature) -> MaskFacts:
             part = codes[(*whole, *box.slices)]
             numbers = pack(np.moveaxis(part, 0, -1)) if by_colour else part[0]
             values, times = _counted(numbers)
+            if not by_colour:
+                _check_indices(values)
             counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
             if len(counts) > MAX_CODES:
                 raise BrokenRuleError(f"holds more than {MAX_CODES} different values: not a mask")
@@ -175,6 +180,16 @@ def _moments(channel: npt.NDArray[Any]) -> tuple[float, float]:
         deviations = np.subtract(rows, mean, dtype=np.float64).ravel()
         squares += float(deviations @ deviations)
     return mean, squares / channel.size
+
+
+def _check_indices(values: npt.NDArray[Any]) -> None:
+    """Refuse class indices that no class table and no label image can have."""
+    odd = values[(values < 0) | (values > IGNORE_16_BIT)]
+    if len(odd):
+        raise BrokenRuleError(
+            f"class indices must be from 0 to {IGNORE_16_BIT}, got {odd[0]}; save pixels that do not "
+            f"count as {IGNORE_8_BIT}"
+        )
 
 
 def _counted(codes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

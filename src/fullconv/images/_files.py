@@ -176,7 +176,8 @@ def visible_files(folder: Path, recursive: bool) -> list[Path]:
     waiting = [folder]
     while waiting:
         for path in waiting.pop().iterdir():
-            image = path.is_file() or path.suffix.lower() == ".zarr"  # which is a folder
+            # Zarr images are folders; a link that leads nowhere is told when it is read.
+            image = path.is_file() or path.suffix.lower() == ".zarr" or not path.exists()
             if not _visible(path.relative_to(folder)):
                 continue
             if image:

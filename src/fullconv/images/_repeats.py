@@ -2,22 +2,29 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from math import sqrt
-from typing import TypeVar
+from math import prod, sqrt
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from fullconv.images._cache import load
 from fullconv.images._dataset import Dataset
 from fullconv.images._facts import ImageFacts, image_facts
-from fullconv.images._files import naming, stem
+from fullconv.images._files import naming, read_image, stem
 from fullconv.images._sample import Sample
 
 T = TypeVar("T")
 
 # Sums in another order differ in their last digits.
 DIGITS = 9
-# Images of one name are one where means and deviations differ by less than this share of the deviation:
-# saved again with loss, or in another size. Other images come nowhere near in all channels.
-NEAR = 0.02
+# Images of one name are looked at where means and deviations differ by less than this share of the
+# deviation; they are one, saved again with loss or in another size, where the means of their parts are
+# alike as well.
+NEAR, PARTS, ALIKE = 0.02, 12, 0.1
+# Larger ones are not read for it.
+MOST_PX = 2**26
 
 
 def repeated(dataset: Dataset) -> tuple[tuple[Sample, Sample], ...]:
@@ -25,7 +32,8 @@ def repeated(dataset: Dataset) -> tuple[tuple[Sample, Sample], ...]:
 
     By content: size, type, and mean and variance of each channel are equal, so that the pixels are,
     whatever the files are called and however they store them (or one is the other, mirrored). By name: the
-    stems are equal, and means and variances nearly so. Nothing is read that `survey` knows already.
+    stems are equal, and the pictures look alike: means and variances, and the means of their parts. Only
+    for the last are images read again.
 
     Returns:
         Pairs of a sample of ``val`` or ``test`` and one of ``train``.
@@ -47,7 +55,11 @@ def repeated(dataset: Dataset) -> tuple[tuple[Sample, Sample], ...]:
             own = facts(held)
             alike = by_content.get(_content(own), [])
             same_stem = by_name.get(stem(held.image), [])
-            named = [one for one, other in same_stem if _near(own, other)]
+            named = [
+                one
+                for one, other in same_stem
+                if _near(own, other) and _look_alike(held.image, one.image, own, other)
+            ]
             found += [(held, one) for one in [*alike, *named][:1]]
     return tuple(found)
 
@@ -69,3 +81,24 @@ def _near(one: ImageFacts, other: ImageFacts) -> bool:
     return len(one.mean) == len(other.mean) and all(
         max(abs(a - b), abs(sqrt(v) - sqrt(w))) <= NEAR * sqrt(max(v, w)) for a, b, v, w in channels
     )
+
+
+def _look_alike(one: Path, other: Path, *facts: ImageFacts) -> bool:
+    """Return whether the means of the parts of two images are alike."""
+    if max(prod(known.shape) for known in facts) > MOST_PX:
+        return False
+    a, b = (_parts(read_image(path)) for path in (one, other))
+    return float(np.abs(a - b).mean()) <= ALIKE * float(
+        np.abs(a - a.mean((1, 2), keepdims=True)).mean()
+    )
+
+
+def _parts(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the means of the parts of an image `(channels, height, width)`, `PARTS` along each side."""
+    found = pixels.astype(np.float64)
+    for axis in (1, 2):
+        cuts = np.arange(PARTS) * found.shape[axis] // PARTS
+        sizes = np.maximum(np.diff([*cuts, found.shape[axis]]), 1)
+        sums = np.add.reduceat(found, cuts, axis)
+        found = np.moveaxis(np.moveaxis(sums, axis, -1) / sizes, -1, axis)
+    return found

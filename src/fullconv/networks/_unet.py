@@ -38,8 +38,10 @@ class UNet(nn.Module):
         stem: int = 2,
     ) -> None:
         super().__init__()
-        if depth < 1 or width < 1:
-            raise BadConfigError(f"`depth` and `width` must be at least 1, got {depth} and {width}")
+        if any(type(size) is not int or size < 1 for size in (depth, width)):
+            raise BadConfigError(
+                f"`depth` and `width` must be whole numbers of at least 1, got {depth!r} and {width!r}"
+            )
         if stem not in (1, 2):
             raise BadConfigError(f"`stem` must be 1 or 2, got {stem}")
         widths = [width * 2**level for level in range(depth + 1)]

@@ -324,6 +324,11 @@ def _labels_suffix(image: Path) -> str:
 
 
 def _refuse_collisions(jobs: Sequence[Job], *, overwrite: bool) -> None:
+    for folder in {path.parent for job in jobs for path in job.outputs}:
+        if folder.exists() and not folder.is_dir():
+            raise BadOutputError(
+                f"`out` must be a folder, got the file {folder}; choose another name"
+            )
     inputs = {split_name(job.image)[0].resolve() for job in jobs}
     outputs = [path for job in jobs for path in job.outputs]
     for path in outputs:

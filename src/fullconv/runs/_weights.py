@@ -17,8 +17,11 @@ def save_weights(path: Path, net: nn.Module, notes: Mapping[str, str] | None = N
         name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()
     }
     with atomic(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what new files have here; safetensors gives its own
         try:
             save_file(tensors, temporary, dict(notes or {}))
+            temporary.chmod(mode)
         except SafetensorError as error:  # what safetensors makes of a full disk
             raise OSError(str(error)) from error
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import yaml
@@ -35,6 +36,18 @@ _SAMPLING = re.compile(
     r"auto|whole|(sampled|sampled-coarse|hard):\d*\.?\d+|(balanced|balanced-unbiased):\d+"
     r"|patchwise:\d+(x\d+)?|crop:\d+x\d+"
 )
+
+# What YAML may make of a value that is not quoted, or quoted in vain.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "data": ((str, Path), "a path"),
+    "out": ((str, Path), "a path"),
+    "weights": ((str, Path, NoneType), "a path"),
+    "net": ((str,), "the name of a network"),
+    "sampling": ((str,), f"one of {', '.join(_WAYS)} (numbers of your own)"),
+    "augment": ((bool,), "true or false, without quotes"),
+    "replacement": ((bool,), "true or false, without quotes"),
+    "memory": ((str, int, NoneType), "an amount such as '8 GiB'"),
+}
 
 # What may change when a run goes on: the data's path and the budget, and what leaves no trace.
 _FREE = frozenset({"data", "out", "epochs", "minutes", "workers", "memory"})
@@ -108,6 +121,7 @@ class TrainConfig:
     padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         object.__setattr__(self, "data", Path(self.data))
         object.__setattr__(self, "out", Path(self.out))
         if self.weights is not None:
@@ -122,6 +136,12 @@ class TrainConfig:
         self._check_choices()
         self._check_ranges()
         self._check_sampling()
+
+    def _check_kinds(self) -> None:
+        for key, (kinds, what) in _KINDS.items():
+            value = getattr(self, key)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise BadConfigError(f"`{key}` must be {what}, got {value!r}")
 
     def _check_choices(self) -> None:
         for key, choices in _CHOICES.items():
@@ -149,20 +169,24 @@ class TrainConfig:
     def _check_ranges(self) -> None:
         for key, least in {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}.items():
             value = getattr(self, key)
-            if value is not None and (type(value) is not int or value < least):
+            if value is None and key in ("epochs", "workers"):
+                continue
+            if type(value) is not int or value < least:
                 raise BadConfigError(
                     f"`{key}` must be a whole number of at least {least}, got {value!r}"
                 )
         if self.recipe is not None:
             recipe_settings(self.recipe, self.net)  # refuses one that is not known
-        if not 0 <= self.momentum < 1:
-            raise BadConfigError(f"`momentum` must be from 0 to below 1, got {self.momentum!r}")
+        object.__setattr__(self, "momentum", _momentum(self.momentum))
         for key in ("minutes", "lr"):
             value = getattr(self, key)
             if value is not None:
                 object.__setattr__(self, key, _above_zero(key, value))
         if not isinstance(self.options, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (YAML)
             raise BadConfigError(f"`options` must be a table of keys, got {self.options!r}")
+        odd = [key for key in self.options if not isinstance(key, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if odd:
+            raise BadConfigError(f"`options` must have names as keys, got {odd[0]!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for YAML; the rate is the one that is used."""
@@ -223,12 +247,23 @@ def default_lr(name: OptimizerName, *, summed: bool) -> float:
     return 1e-10 if summed else 1e-4
 
 
-def _above_zero(key: str, value: Any) -> float:
-    """Return a number above 0; YAML reads 1e-3, which has no dot, as text."""
+def _momentum(value: Any) -> float:
+    number = _number(value)
+    if not 0 <= number < 1:
+        raise BadConfigError(f"`momentum` must be from 0 to below 1, got {value!r}")
+    return number
+
+
+def _number(value: Any) -> float:
+    """Return a number; -1 for what is none. YAML reads 1e-3, which has no dot, as text."""
     try:
-        number = float(value)
+        return -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        number = 0.0
+        return -1.0
+
+
+def _above_zero(key: str, value: Any) -> float:
+    number = _number(value)
     if not 0 < number < inf:
         raise BadConfigError(f"`{key}` must be a number above 0, got {value!r}")
     return number

@@ -21,8 +21,8 @@ def warn_of_repeats(dataset: Dataset, console: Console) -> None:
         shown = ", ".join(f"{held.name} (as {seen.name})" for held, seen in pairs[:5])
         more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
         console.print(
-            f"warning: {len(pairs)} held-out images are training images too: {shown}{more}; the scores "
-            "will flatter. Take them out of one split"
+            f"warning: held-out images that are training images too ({len(pairs)}): {shown}{more}; the "
+            "scores will flatter. Take them out of one split"
         )
 
 
