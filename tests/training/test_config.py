@@ -52,6 +52,11 @@ def test_a_rate_in_the_style_that_yaml_takes_for_text_is_a_number(tmp_path: Path
         ({"minutes": True}, "`minutes` must be a number above 0, got True"),
         ({"momentum": "fast"}, "`momentum` must be from 0 to below 1, got 'fast'"),
         ({"sampling": 5}, "`sampling` must be one of auto, whole, .*, got 5"),
+        (
+            {"sampling": "sampled:0"},
+            "`sampling` must name a share above 0 and at most 1, such as sampled:0.25, got 'sampled:0'",
+        ),
+        ({"sampling": "hard:1.5"}, "such as hard:0.25, got 'hard:1.5'"),
         ({"sampling": None}, "`sampling` must be one of auto, whole, .*, got None"),
         ({"net": 3}, "`net` must be the name of a network, got 3"),
         ({"data": 5}, "`data` must be a path, got 5"),

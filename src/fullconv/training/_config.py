@@ -160,6 +160,12 @@ class TrainConfig:
                 f"`sampling` must be one of {', '.join(_WAYS)} (numbers of your own), got "
                 f"{self.sampling!r}"
             )
+        name, _, number = self.sampling.partition(":")
+        if name in ("sampled", "sampled-coarse", "hard") and not 0 < float(number) <= 1:
+            raise BadConfigError(
+                f"`sampling` must name a share above 0 and at most 1, such as {name}:0.25, got "
+                f"{self.sampling!r}"
+            )
         if self.loss == "dice" and not re.match("whole|crop|auto", self.sampling):
             raise BadConfigError(
                 f"`loss` must be a sum over units for `sampling` = {self.sampling!r}, got 'dice', "
