@@ -364,3 +364,32 @@ def test_sizes_that_leave_nothing_between_are_not_taken() -> None:
         except RuntimeError:
             taken = False
         assert geometry.takes((size, 60)) == taken == (size >= 3), size
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: x - x.mean(0),
+        lambda x: x / x.amax((0, 1), keepdim=True),
+        lambda x: x.softmax(0),
+        lambda x: x + x.flip(0),
+        lambda x: x + x.roll(1, 0),
+        lambda x: x.flatten(0, 1).cumsum(0).unflatten(0, x.shape[:2]),
+    ],
+)
+def test_what_mixes_the_images_of_a_batch_is_refused(mix: Any) -> None:
+    class Mixing(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return mix(image)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Mixing())
+    with pytest.raises(fc.NotLocalError, match=r"`1` \(Mixing\) is not local: it mixes the images of a batch"):
+        fc.trace(net)
+
+
+def test_a_loop_over_the_images_keeps_them_apart() -> None:
+    class Loop(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.stack([one - one.mean(0) for one in image])
+
+    assert fc.trace(nn.Sequential(nn.Conv2d(3, 4, 3), Loop())).field == (3, 3)

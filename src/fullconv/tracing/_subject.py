@@ -48,29 +48,32 @@ class Subject:
             self._hollow = hollow(net)
         self.on_meta = self._hollow is not net
 
-    def record(self, shape: tuple[int, ...], most: int = MOST_CALLS) -> Program:
+    def record(
+        self, shape: tuple[int, ...], most: int = MOST_CALLS, batch: int | None = None
+    ) -> Program:
         """Return the operators that the network runs on an image.
 
         Args:
             shape: Spatial shape of the image, in px.
             most: Operators after which to give up.
+            batch: Images that it runs on; None for those of this subject.
         """
         if self.on_meta:
             try:
                 with _plainly():
-                    image = self._example(self._hollow, shape)
+                    image = self._example(self._hollow, shape, batch)
                     return write_down(self._hollow, image, self._hollow, most)
             except Exception as error:  # whatever it is, fake tensors say it better
                 if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
                     raise
-                program = self._record_fake(shape, most)
+                program = self._record_fake(shape, most, batch)
                 self.on_meta = False
                 return program
-        return self._record_fake(shape, most)
+        return self._record_fake(shape, most, batch)
 
-    def _record_fake(self, shape: tuple[int, ...], most: int) -> Program:
+    def _record_fake(self, shape: tuple[int, ...], most: int, batch: int | None) -> Program:
         with _plainly(), buffers_kept(self.net), _fake_tensors():
-            return write_down(self.net, self._example(self.net, shape), self.net, most)
+            return write_down(self.net, self._example(self.net, shape, batch), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
         """Return what the network returns, for its shape alone."""
@@ -80,12 +83,12 @@ class Subject:
         with _plainly(), buffers_kept(self.net), _fake_tensors():
             return self.net(self._example(self.net, shape))
 
-    def _example(self, net: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    def _example(self, net: nn.Module, shape: tuple[int, ...], batch: int | None = None) -> Tensor:
         """Return an empty batch on the device and of the type of the network's weights."""
         weights = [p for p in [*net.parameters(), *net.buffers()] if p.is_floating_point()]
         device = "cpu" if net is self.net else "meta"
         like = weights[0] if weights else torch.empty(0, device=device)
-        size = self.batch, self.channels, *shape
+        size = batch or self.batch, self.channels, *shape
         return torch.empty(size, dtype=like.dtype, device=like.device)
 
     def raised_by(self, error: BaseException) -> tuple[str, str]:

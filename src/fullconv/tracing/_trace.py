@@ -10,6 +10,7 @@ from torch import nn
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Geometry
 from fullconv.tracing._axis import axis_of
+from fullconv.tracing._images import check_images
 from fullconv.tracing._paths import OTHER_PATH, check_path, check_settings, same_path, same_settings
 from fullconv.tracing._periods import Span, span_of
 from fullconv.tracing._program import Program
@@ -161,6 +162,7 @@ def _traced(
         check_path(subject.net, usual, subject.record(row))
     least = tuple(s + SPARE_PERIODS * span.period for s, span in zip(shortest, spans, strict=True))
     found = [axis_of(subject, least, axis, spans[axis]) for axis in range(axes)]
+    check_images(subject, base)
     for axis, span in enumerate(spans):
         check_settings(base, span.longer, f"along axis {axis}")
     check_settings(usual, subject.record(shortest), "")
