@@ -383,7 +383,9 @@ def test_what_mixes_the_images_of_a_batch_is_refused(mix: Any) -> None:
             return mix(image)
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Mixing())
-    with pytest.raises(fc.NotLocalError, match=r"`1` \(Mixing\) is not local: it mixes the images of a batch"):
+    with pytest.raises(
+        fc.NotLocalError, match=r"`1` \(Mixing\) is not local: it mixes the images of a batch"
+    ):
         fc.trace(net)
 
 
