@@ -21,6 +21,7 @@ from fullconv.training._losses import Criterion
 from fullconv.training._regime import Regime
 
 LAYERS = 8  # that keep most are named
+SMALL_PX = 2**14  # steps of so few px are not planned: they fit, and are over sooner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,9 @@ def room_for(
     shape = (channels, *sides)
     manner = Manner(precision=config.precision, optimizer=config.optimizer, total=criterion.total)
     left = _left(config, net, data, images)
+    if images * prod(sides) <= SMALL_PX:
+        why = f"steps of {images} x {prod(sides)} px are taken to fit"
+        return Room(images=images, shape=shape, left=left, held=0, course=None, why=why)
     try:
         stage = Stage(net, manner, best_device())
         course = rehearse_step(stage, shape, batch=images).course

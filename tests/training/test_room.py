@@ -1,0 +1,59 @@
+"""Whether a run's steps fit, known before the first one: cut by default where they don't."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from fullconv.errors import NotLocalError
+from fullconv.runs import Run
+from fullconv.training import TrainConfig, _room, train
+
+LOCAL = {"width": 4, "depth": 1, "norm": "none", "stem": 1}
+
+
+def trained(data: Path, out: Path, said: io.StringIO, **settings: Any) -> Run:
+    config = TrainConfig(
+        data=data, out=out, epochs=2, workers=0, batch=2, augment=False,
+        **({"sampling": "whole", "options": LOCAL} | settings),
+    )  # fmt: skip
+    return train(config, console=Console(file=said, width=300))
+
+
+def test_steps_that_do_not_fit_are_cut_and_the_run_stays_the_same(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_room, "SMALL_PX", 0)
+    said = io.StringIO()
+    whole = trained(scenes, tmp_path / "whole", said)
+    assert "windows" not in said.getvalue()
+    step = whole.memory()["step"]
+    assert step["fits"] is True
+    assert step["images"] == 2
+    monkeypatch.setattr(_room, "_left", lambda *_: step["bill"]["saved"] // 3)
+    cut = trained(scenes, tmp_path / "cut", said)
+    assert "steps are cut into windows: uncut, they take more than" in said.getvalue()
+    assert cut.memory()["step"]["fits"] is False
+    expected, found = load_file(whole.last), load_file(cut.last)
+    for name, weights in expected.items():
+        torch.testing.assert_close(found[name], weights, rtol=2e-3, atol=2e-5)
+
+
+def test_steps_that_neither_fit_nor_can_be_cut_are_refused_by_the_layer(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_room, "SMALL_PX", 0)
+    monkeypatch.setattr(_room, "_left", lambda *_: 100_000)
+    with pytest.raises(NotLocalError, match="BatchNorm"):
+        trained(scenes, tmp_path / "run", io.StringIO(), options=LOCAL | {"norm": "batch"})
+
+
+def test_small_steps_are_not_planned(scenes: Path, tmp_path: Path) -> None:
+    run = trained(scenes, tmp_path / "run", io.StringIO())
+    assert run.memory()["step"]["why"].endswith("px are taken to fit")
