@@ -16,8 +16,9 @@ from fullconv.tracing import Stages, stages
 
 # Rows of the image that are read at a time: more are no faster, fewer cost more calls. Blocks of
 # memory come back in the same sizes again and again, and are better kept than given back: with
-# fresh pages for each, 128 rows took twice as long, 32 rows three times.
-ROWS = (64, 32, 16)
+# fresh pages for each, 128 rows took twice as long, 32 rows three times. Of 4096 columns, 128 rows took
+# 0.7 to 0.9 of the time that 64 took, and 256 as long as 128.
+ROWS = (128, 64, 32, 16)
 
 
 class Down:

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from fullconv.tracing import Call, Stage, Stages, Value
+from fullconv.tracing import Call, Stage, Stages, Value, replaced
 
 aten = torch.ops.aten
 
@@ -221,7 +220,7 @@ def _with(sizes: Any, place: int, size: int) -> list[int]:
 
 def _run(call: Call, tensor: Callable[[Value], Any]) -> Any:
     """Run an operator on tensors in the place of its values."""
-    args: dict[str, Any] = tree_map_only(Value, tensor, call.args)
+    args: dict[str, Any] = replaced(call.args, Value, tensor)
     schema = call.op._schema.arguments
     plain = [args[a.name] for a in schema if not a.kwarg_only]
     return call.op(*plain, **{a.name: args[a.name] for a in schema if a.kwarg_only})

@@ -9,6 +9,7 @@ from fullconv.tracing import _rules_mix as _rules_mix  # registers its rules
 from fullconv.tracing import _rules_shape as _rules_shape
 from fullconv.tracing import _rules_windows as _rules_windows
 from fullconv.tracing._layers import Layer, layers
+from fullconv.tracing._nested import replaced
 from fullconv.tracing._program import Call, Modules, Program, Value, the_map
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, is_pointwise, pointwise, rule
@@ -32,6 +33,7 @@ __all__ = [
     "layers",
     "pointwise",
     "record",
+    "replaced",
     "rule",
     "stages",
     "the_map",

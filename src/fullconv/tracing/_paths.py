@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from fullconv.errors import FullconvError, NotLocalError
+from fullconv.tracing._nested import leaves
 from fullconv.tracing._program import Call, Program
 from fullconv.tracing._rules import WHOLE
 from fullconv.tracing._sizes import px, short
@@ -65,7 +65,7 @@ def _first(call: Call) -> int | None:
 
 def _numbers(argument: Any) -> list[Any]:
     """Return the numbers in an argument."""
-    return [leaf for leaf in tree_flatten(argument)[0] if isinstance(leaf, int | float | complex)]
+    return [leaf for leaf in leaves(argument) if isinstance(leaf, int | float | complex)]
 
 
 def recorded(

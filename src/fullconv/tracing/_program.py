@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicShape
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 from fullconv.errors import FullconvError, NotLocalError, named
+from fullconv.tracing._nested import leaves, replaced
 
 BRANCHES = (
     "what it computes depends on the values of the image (data-dependent)",
@@ -81,7 +81,7 @@ class Call:
     @property
     def inputs(self) -> list[Value]:
         """The tensors among the arguments."""
-        return [leaf for leaf in tree_flatten(self.args)[0] if isinstance(leaf, Value)]
+        return [leaf for leaf in leaves(self.args) if isinstance(leaf, Value)]
 
     def refused(self, why: str, *remedies: str) -> NotLocalError:
         """Return the error of this call, for raising."""
@@ -233,12 +233,12 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def _write(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-        bound = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-        bound |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
-        values = tree_map_only(Tensor, self.value, bound)
+        names, defaults = _arguments(func)
+        bound = defaults | dict(zip(names, args, strict=False)) | kwargs
+        values = replaced(bound, Tensor, self.value)
         if func in CONSTANTS:
             values["numbers"] = _numbers(args[0])
-        outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
         shared = func._schema.is_mutable and self._writes_shared(func, bound)
         path, name = self._modules.stack[-1] if self._modules.stack else ("", "")
         self.calls.append(
@@ -273,9 +273,17 @@ class _Recorder(TorchDispatchMode):
         )
 
 
+@cache
+def _arguments(func: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of an operator's arguments, and the values of those that may be left out."""
+    schema = func._schema.arguments
+    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+    return tuple(a.name for a in schema), defaults
+
+
 def _asks_for_numbers(func: Any, args: Sequence[Any]) -> bool:
     """Return whether an operator on tensors without numbers cannot do without them."""
-    tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
+    tensors = [leaf for leaf in leaves(args) if isinstance(leaf, Tensor)]
     if func is torch.ops.aten.index.Tensor:  # only masks make a result of unknown size
         return any(t.is_meta and t.dtype in (torch.bool, torch.uint8) for t in tensors[1:])
     return any(t.is_meta for t in tensors)
