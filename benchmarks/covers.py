@@ -166,7 +166,9 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         parts.append(f'<path class="axis" d="M{left} 45V250H{left + 220}"/>')
         for value in (low, high):
             y = 250 - 200 * (value - low) / (high - low)
-            parts.append(f'<text x="{left + 4}" y="{y - 4:.0f}">{10**value:.2g} s</text>')
+            parts.append(
+                f'<text x="{left + 4}" y="{y - 4:.0f}">{float(f"{10**value:.2g}"):g} s</text>'
+            )
         parts += [
             f'<text x="{place(p, 10**low).split()[0]}" y="266">{p:g}</text>'
             for p in (0.0005, 0.01, 1)
