@@ -77,7 +77,7 @@ def test_a_run_is_never_overwritten(data: Path, trained: Path, fullconv: Any) ->
         (["--memory", "2 parsecs"], "`memory` must be an amount such as '2 GiB'"),
         (["--memory", "20MB"], "`memory` must hold the whole process, got 19 MiB"),
         (["--sampling", "sampled"], "`sampling` must be one of auto, whole, sampled:0.25"),
-        (["--sampling", "hard:7"], "`keep` must be above 0 and at most 1, got 7.0"),
+        (["--sampling", "hard:7"], "`sampling` must name a share above 0 and at most 1"),
         (["--sampling", "hard:0.5", "--loss", "dice"], "`loss` must be a sum over units"),
         (
             ["--sampling", "crop:4x2000"],
