@@ -63,8 +63,9 @@ def test_the_readme_says_what_was_measured() -> None:
     said = re.search(
         r"a 4096 × 4096 image and a CPU: whole, the forward pass takes (?P<whole>[\d.]+) GiB; with a "
         r"`memory`, the network runs down the image some rows at a time, computes nothing twice, and "
-        r"takes (?P<rows>[\d.]+) GiB; the largest difference of all logits is (?P<difference>\d+)\. "
-        r"MONAI's sliding windows \(256 px, overlap 0\.25\) label "
+        r"takes (?P<rows>[\d.]+) GiB and (?P<time>[\d.]+) of the time, planning included; "
+        r"the largest difference of all logits is (?P<difference>\d+)\. "
+        r"MONAI's sliding windows \(256 px, overlap 0\.25\) take (?P<monai>[\d.]+) of the time and label "
         r"(?P<labels>[\d,]+) of the (?P<all>[\d.]+) million pixels",
         text,
     )
@@ -74,6 +75,8 @@ def test_the_readme_says_what_was_measured() -> None:
     assert said["whole"] == f"{whole / 2**30:.1f}"
     rows = statistics.median(run["extra"] for run in found["windows"]["runs"])
     assert said["rows"] == f"{rows / 2**30:.2f}"
+    assert said["time"] == f"{found['windows']['time_over_whole']['median']:.2f}"
+    assert said["monai"] == f"{found['monai']['time_over_whole']['median']:.2f}"
     assert float(said["difference"]) == found["windows"]["largest_difference"]
     assert said["labels"] == f"{found['monai']['labels_changed']:,}"
     assert said["all"] == f"{PIXELS / 1e6:.1f}"
