@@ -17,23 +17,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import fullconv as fc
 
+from .classifiers import Of
 from .phases import dense_reference
 
 CLOSE = {"atol": 1e-12, "rtol": 1e-12}
 EXECUTIONS = pytest.mark.parametrize("execution", ["dilation", "fragments"])
-
-
-class Of(nn.Module):
-    """A network from its layers and a function that calls them."""
-
-    def __init__(self, run: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.run = run
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
 
 
 class Residual(nn.Module):

@@ -3,6 +3,7 @@
 from fullconv.execution._ahead import Behind, ahead
 from fullconv.execution._cost import WITH_BACKWARD, multiplications, operations
 from fullconv.execution._down import Down
+from fullconv.execution._evaluating import evaluating
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import (
     available_bytes,
@@ -34,6 +35,7 @@ __all__ = [
     "ahead",
     "available_bytes",
     "choose",
+    "evaluating",
     "forward_bytes",
     "gradients",
     "handed",

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from fullconv.errors import FullconvError
-from fullconv.execution import add_up, gradients, handed, laid_out, like_weights
+from fullconv.execution import add_up, evaluating, gradients, handed, laid_out, like_weights
 from fullconv.geometry import Box
 from fullconv.planning._ledger import Course
 from fullconv.planning._manner import Manner
@@ -146,7 +146,7 @@ def rehearse_forward(
         FullconvError: If the network cannot be run without numbers, or not on images of that shape.
     """
     stage = _stage(net, manner)
-    with _refusals(stage.net, shape), stage.run() as run, _evaluated(run.actor):
+    with _refusals(stage.net, shape), stage.run() as run, evaluating(run.actor):
         image = run.images(batch, *shape)
         with run.ledger, torch.no_grad(), stage.manner.cast(stage.device):
             logits = the_map(run.actor(laid_out(image, run.actor)))
@@ -155,18 +155,6 @@ def rehearse_forward(
 
 def _stage(net: nn.Module | Stage, manner: Manner) -> Stage:
     return net if isinstance(net, Stage) else Stage(net, manner)
-
-
-@contextmanager
-def _evaluated(net: nn.Module) -> Generator[None]:
-    """Put a network into evaluation mode for a while."""
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _logits(run: Run, images: Tensor) -> Tensor:

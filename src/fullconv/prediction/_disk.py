@@ -27,6 +27,7 @@ from fullconv.execution import (
     Behind,
     Down,
     ahead,
+    evaluating,
     like_weights,
     parse_memory,
     read,
@@ -34,7 +35,6 @@ from fullconv.execution import (
     run_window,
 )
 from fullconv.geometry import Box, Window
-from fullconv.prediction._evaluating import evaluating
 from fullconv.prediction._plan import Plan, planned
 from fullconv.prediction._products import (
     Kind,

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution import Passes, like_weights, parse_memory, read
+from fullconv.execution import Passes, evaluating, like_weights, parse_memory, read
 from fullconv.geometry import Box
 from fullconv.images import open_image
 from fullconv.prediction._disk import predict_to_file
-from fullconv.prediction._evaluating import evaluating
 from fullconv.prediction._products import Kind, Progress
 
 

@@ -6,18 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import nn
 
 from fullconv.errors import BadConfigError, FullconvError
-from fullconv.execution import in_words
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
-from fullconv.prediction import best_device, left_for_windows, process_memory
+from fullconv.prediction import best_device, left_for_windows
 from fullconv.runs import (
-    Recipe,
     Run,
     check_match,
     drop_rows_after,
@@ -25,20 +21,17 @@ from fullconv.runs import (
     write_json,
     write_text,
 )
-from fullconv.tracing import trace
 from fullconv.training._auto import candidates, choose, measuring_s
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
-from fullconv.training._data import ImageData
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
-from fullconv.training._losses import class_weights, criterion
+from fullconv.training._job import Job, data_for, job_for, module_for, recipe_for, regime_of
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading
 from fullconv.training._recipes import needs_weights
 from fullconv.training._record import note_end, note_memory, note_start
-from fullconv.training._regime import Regime, regime
-from fullconv.training._room import left_for_steps, room_for
+from fullconv.training._regime import regime
 from fullconv.training._score_run import held_bytes
 from fullconv.training._starting import check_same_kind, start, warn_of_repeats
 
@@ -75,47 +68,41 @@ def train(
         facts = survey(dataset, progress=progress)
     warn_of_repeats(dataset, console)
     seed_everything(config.seed, verbose=False)
-    recipe = _recipe(config, facts)
+    recipe = recipe_for(config, facts)
     if resume:
         check_same_kind(run, recipe)
     with _no_empty_folder(run):
-        net = recipe.build()
-        _check_network(net, recipe)
-        limit = None if config.memory is None else process_memory(config.memory)
-        data = _data(config, dataset, facts, limit)
-        chosen = None if config.sampling == "auto" else _regime(config, recipe, net)
-        held = chosen.images if chosen and not chosen.cut else config.batch
-        memory = None if limit is None else left_for_steps(limit, net, data, held)
-        module = _module(config, net, facts, chosen, memory)
-        room = room_for(config, module.net, module.criterion, data, chosen)
-    if memory is None and not room.fits:
-        memory = room.left
-        module.keep_within(memory)
-        console.print(f"steps are cut into windows: uncut, they take more than {in_words(memory)}")
+        job = job_for(config, recipe, dataset, facts, console)
     if resume:
-        _go_back_to_checkpoint(run, config, module)
+        _go_back_to_checkpoint(run, config, job.module)
     elif config.weights:
-        start(config.weights, config.net, module.net, console)
+        start(config.weights, config.net, job.module.net, console)
     elif config.recipe:
         console.print(f"warning: {needs_weights(config.recipe)}")
     with _no_empty_folder(run):
-        if chosen:
-            data.follow(chosen)
+        if job.chosen:
+            job.data.follow(job.chosen)
         else:
-            _follow_what_pays(run, config, module, data, memory, console)
+            _follow_what_pays(run, config, job, console)
         with counting(console, "counting classes") as progress:
-            data.count_classes(progress)
+            job.data.count_classes(progress)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
-    note_start(run, module)
-    note_memory(run, module, room)
-    interrupted = fit(config, run, module, data, console=console, resume=resume is not None)
-    note_end(run, module, interrupted=interrupted)
-    note_memory(run, module, room)
+    interrupted = _fit(run, config, job, console=console, resume=resume is not None)
     if not interrupted:
-        _evaluate(run, dataset, facts, limit=limit, console=console)
+        _evaluate(run, dataset, facts, limit=job.limit, console=console)
     return run
+
+
+def _fit(run: Run, config: TrainConfig, job: Job, *, console: Console, resume: bool) -> bool:
+    """Train, keep notes of it, and return whether it was interrupted."""
+    note_start(run, job.module)
+    note_memory(run, job.module, job.room)
+    interrupted = fit(config, run, job.module, job.data, console=console, resume=resume)
+    note_end(run, job.module, interrupted=interrupted)
+    note_memory(run, job.module, job.room)
+    return interrupted
 
 
 def read_regimes(
@@ -132,11 +119,11 @@ def read_regimes(
     Raises:
         FullconvError: If there is no time for one of them.
     """
-    recipe = _recipe(config, facts)
+    recipe = recipe_for(config, facts)
     net = recipe.build()
-    module = _module(config, net, facts, None, None)
-    data = _data(config, dataset, facts, None)
-    chosen = [_regime(replace(config, sampling=name), recipe, net) for name in names]
+    module = module_for(config, net, facts, None, None)
+    data = data_for(config, dataset, facts, None)
+    chosen = [regime_of(replace(config, sampling=name), recipe, net) for name in names]
     readings = choose(module.net, module.criterion, data, chosen, within=QUICK_S).readings
     missing = {one.name for one in chosen} - {one.regime.name for one in readings}
     if missing:
@@ -149,7 +136,7 @@ def read_regimes(
 
 def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
     """Return the names of the regimes worth comparing on these images: ends, and what lies between."""
-    data = _data(config, dataset, facts, None)
+    data = data_for(config, dataset, facts, None)
     names = [one.name for one in candidates(data, config.batch)]
     return [*names, "sampled:0.5"] if len(dataset.splits["train"]) > 2 * config.batch else names
 
@@ -176,107 +163,25 @@ def _no_empty_folder(run: Run) -> Generator[None]:
         raise
 
 
-def _recipe(config: TrainConfig, facts: Survey) -> Recipe:
-    return Recipe(
-        name=config.net,
-        channels=facts.channels,
-        table=facts.classes,
-        mean=facts.mean,
-        std=facts.std,
-        options=config.options,
-        padding=config.padding,
-    )
-
-
-def _regime(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime:
-    """Return what steps are made of; a coarse cell is as large as one of the deepest layer's."""
-    cell = 1
-    if config.sampling.startswith("sampled-coarse"):
-        cell = trace(net.eval(), recipe.channels).axes[0].units
-        net.train()
-    ignore = recipe.table.ignore
-    return regime(config.sampling, batch=config.batch, ignore=ignore, cell=cell)
-
-
-def _follow_what_pays(
-    run: Run,
-    config: TrainConfig,
-    module: Segmentation,
-    data: ImageData,
-    memory: int | None,
-    console: Console,
-) -> None:
+def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console) -> None:
     """Choose a regime by measuring, or take the one that a resumed run has chosen."""
     if run.sampling_json.is_file():
         known = run.sampling()
         name, ending = known["sampling"], known["ends_on_whole"]
     else:
         choice = choose(
-            module.net,
-            module.criterion,
-            data,
-            candidates(data, config.batch),
+            job.module.net,
+            job.module.criterion,
+            job.data,
+            candidates(job.data, config.batch),
             within=measuring_s(config.minutes),
-            memory=memory,
+            memory=job.memory,
         )
         write_json(run.sampling_json, choice.to_json())
         console.print(f"sampling {choice.why}")
         name, ending = choice.regime.name, choice.ending
     whole = regime("whole", batch=config.batch) if ending and name != "whole" else None
-    data.follow(regime(name, batch=config.batch), whole)
-
-
-def _data(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | None) -> ImageData:
-    return ImageData(
-        dataset,
-        facts,
-        batch=config.batch,
-        memory=limit,
-        seed=config.seed,
-        workers=config.workers,
-        augment=config.augment,
-        replacement=config.replacement,
-    )
-
-
-def _module(
-    config: TrainConfig, net: nn.Module, facts: Survey, chosen: Regime | None, memory: int | None
-) -> Segmentation:
-    weights = class_weights(config.class_weights, facts.counts["train"])
-    ignore = facts.classes.ignore
-    return Segmentation(
-        net,
-        facts.classes.num_classes,
-        criterion(config.loss, weights=weights, ignore=ignore),
-        ignore=ignore,
-        optimizer=config.optimizer,
-        momentum=config.momentum,
-        lr=config.lr,
-        budget_s=config.minutes * 60 if config.minutes else None,
-        sampler=chosen.sampler if chosen else None,
-        seed=config.seed,
-        memory=memory,
-    )
-
-
-def _check_network(net: nn.Module, recipe: Recipe) -> None:
-    """Refuse a network that cannot learn, or has another number of classes than the data."""
-    if not any(p.requires_grad for p in net.parameters()):
-        raise BadConfigError(
-            f"`net` = {recipe.name} must have weights to train, got none that require a gradient"
-        )
-    try:
-        with torch.no_grad():
-            channels = net.eval()(torch.zeros(1, recipe.channels, 64, 64)).shape[1]
-    except Exception:  # noqa: BLE001 - not every network takes this size; the first step will tell
-        return
-    finally:
-        net.train()
-    if channels != recipe.table.num_classes:
-        raise BadConfigError(
-            f"`net` = {recipe.name} must return a map with a channel for each of the "
-            f"{recipe.table.num_classes} classes, got {channels}"
-        )
+    job.data.follow(regime(name, batch=config.batch), whole)
 
 
 def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> None:

@@ -1,0 +1,141 @@
+"""What a run works with: its network, images and steps, as the settings say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from fullconv.errors import BadConfigError
+from fullconv.execution import in_words
+from fullconv.images import Dataset, Survey
+from fullconv.prediction import process_memory
+from fullconv.runs import Recipe
+from fullconv.tracing import trace
+from fullconv.training._config import TrainConfig
+from fullconv.training._data import ImageData
+from fullconv.training._losses import class_weights, criterion
+from fullconv.training._module import Segmentation
+from fullconv.training._regime import Regime, regime
+from fullconv.training._room import Room, left_for_steps, room_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a run works with.
+
+    Attributes:
+        module: The network, its loss and its optimiser.
+        data: The images.
+        chosen: What steps are made of; None to choose by measuring.
+        room: What the largest step takes, and what there is for it.
+        limit: Bytes for the process; None for no limit.
+        memory: Bytes for the windows of a step; None where steps are not cut.
+    """
+
+    module: Segmentation
+    data: ImageData
+    chosen: Regime | None
+    room: Room
+    limit: int | None
+    memory: int | None
+
+
+def job_for(
+    config: TrainConfig, recipe: Recipe, dataset: Dataset, facts: Survey, console: Console
+) -> Job:
+    """Return what a run works with; its steps are cut into windows where they would not fit."""
+    net = recipe.build()
+    _check_network(net, recipe)
+    limit = None if config.memory is None else process_memory(config.memory)
+    data = data_for(config, dataset, facts, limit)
+    chosen = None if config.sampling == "auto" else regime_of(config, recipe, net)
+    held = chosen.images if chosen and not chosen.cut else config.batch
+    memory = None if limit is None else left_for_steps(limit, net, data, held)
+    module = module_for(config, net, facts, chosen, memory)
+    room = room_for(config, module.net, module.criterion, data, chosen)
+    if memory is None and not room.fits:
+        memory = room.left
+        module.keep_within(memory)
+        console.print(f"steps are cut into windows: uncut, they take more than {in_words(memory)}")
+    return Job(module=module, data=data, chosen=chosen, room=room, limit=limit, memory=memory)
+
+
+def recipe_for(config: TrainConfig, facts: Survey) -> Recipe:
+    """Return how the network is built: as the settings say, for these images and classes."""
+    return Recipe(
+        name=config.net,
+        channels=facts.channels,
+        table=facts.classes,
+        mean=facts.mean,
+        std=facts.std,
+        options=config.options,
+        padding=config.padding,
+    )
+
+
+def regime_of(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime:
+    """Return what steps are made of; a coarse cell is as large as one of the deepest layer's."""
+    cell = 1
+    if config.sampling.startswith("sampled-coarse"):
+        cell = trace(net.eval(), recipe.channels).axes[0].units
+        net.train()
+    ignore = recipe.table.ignore
+    return regime(config.sampling, batch=config.batch, ignore=ignore, cell=cell)
+
+
+def data_for(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | None) -> ImageData:
+    """Return the images; with a limit, those that are too large for it are read in parts."""
+    return ImageData(
+        dataset,
+        facts,
+        batch=config.batch,
+        memory=limit,
+        seed=config.seed,
+        workers=config.workers,
+        augment=config.augment,
+        replacement=config.replacement,
+    )
+
+
+def module_for(
+    config: TrainConfig, net: nn.Module, facts: Survey, chosen: Regime | None, memory: int | None
+) -> Segmentation:
+    """Return the network with the loss and the optimiser that the settings say."""
+    weights = class_weights(config.class_weights, facts.counts["train"])
+    ignore = facts.classes.ignore
+    return Segmentation(
+        net,
+        facts.classes.num_classes,
+        criterion(config.loss, weights=weights, ignore=ignore),
+        ignore=ignore,
+        optimizer=config.optimizer,
+        momentum=config.momentum,
+        lr=config.lr,
+        budget_s=config.minutes * 60 if config.minutes else None,
+        sampler=chosen.sampler if chosen else None,
+        seed=config.seed,
+        memory=memory,
+    )
+
+
+def _check_network(net: nn.Module, recipe: Recipe) -> None:
+    """Refuse a network that cannot learn, or has another number of classes than the data."""
+    if not any(p.requires_grad for p in net.parameters()):
+        raise BadConfigError(
+            f"`net` = {recipe.name} must have weights to train, got none that require a gradient"
+        )
+    try:
+        with torch.no_grad():
+            channels = net.eval()(torch.zeros(1, recipe.channels, 64, 64)).shape[1]
+    except Exception:  # noqa: BLE001 - not every network takes this size; the first step will tell
+        return
+    finally:
+        net.train()
+    if channels != recipe.table.num_classes:
+        raise BadConfigError(
+            f"`net` = {recipe.name} must return a map with a channel for each of the "
+            f"{recipe.table.num_classes} classes, got {channels}"
+        )
