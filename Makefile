@@ -4,7 +4,7 @@ ECOSYSTEM := .venv-ecosystem/bin
 # Two test workers with one thread each, instead of one worker with two: the suite is many small calls.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: demo test test-all test-ecosystem lint types fix clean
+.PHONY: demo test test-slow test-ecosystem lint types fix clean
 
 demo: .venv/installed            ## train, evaluate, predict and report on embedded data
 	$(BIN)/fullconv demo
@@ -12,8 +12,8 @@ demo: .venv/installed            ## train, evaluate, predict and report on embed
 test: .venv/installed            ## the quick suite; with COV=1 it reports coverage, and takes a third longer
 	$(PYTEST) -m "not slow and not gpu" $(if $(COV),--cov --cov-report=term:skip-covered)
 
-test-all: .venv/installed        ## the quick suite and the slow tests
-	$(PYTEST) -m "not gpu"
+test-slow: .venv/installed       ## the slow tests
+	$(PYTEST) -m "slow and not gpu"
 
 test-ecosystem: .venv-ecosystem/installed   ## networks of other projects; writes docs/coverage.md, or checks it with CHECK=1
 	OMP_NUM_THREADS=1 $(ECOSYSTEM)/pytest -n 2 tests/ecosystem $(if $(CHECK),--check-coverage)

@@ -19,8 +19,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from fullconv.comparing import measure
-from fullconv.training import TrainConfig, train
-from fullconv.training import _train as job
+from fullconv.training import TrainConfig, _job, _train, train
 from fullconv.training._data import ImageData, stack_by_size
 
 MINUTES, SEEDS = 1.5, 2
@@ -85,7 +84,7 @@ class MonaiData(ImageData):
 def run(arm: str, data: Path, minutes: float, seed: int) -> dict[str, Any]:
     """Train once, and return the curve and the final score."""
     measured = 0.0
-    choose = job.choose
+    choose = _train.choose
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         nonlocal measured
@@ -94,9 +93,9 @@ def run(arm: str, data: Path, minutes: float, seed: int) -> dict[str, Any]:
         measured = time.perf_counter() - start
         return found
 
-    job.choose = timed
+    _train.choose = timed
     if arm == "monai":
-        job.ImageData = MonaiData
+        _job.ImageData = MonaiData
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=data, out=Path(folder) / "run", minutes=minutes, seed=seed,

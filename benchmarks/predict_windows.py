@@ -1,6 +1,7 @@
-"""Prediction of a 4096 x 4096 image: one whole forward, exact windows, and MONAI's windows.
+"""Prediction of large images: one whole forward, exact windows, and MONAI's windows.
 
 Usage: python benchmarks/predict_windows.py                 (all cases in turn, writes the result)
+       python benchmarks/predict_windows.py unet-8192       (these alone; the others stay as they are)
        python benchmarks/predict_windows.py --side 512      (a trial, writes nothing)
 """
 
@@ -9,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,20 +23,40 @@ from torch import Tensor
 
 import fullconv as fc
 
-SIDE, CLASSES, ROUNDS = 4096, 3, 3
+CLASSES, ROUNDS = 3, 3
 WARM_UP_PX = 256
-SHARE = 0.24  # of the memory of the whole forward, for windows
 LEAST_BYTES = 2**25  # for trials on small images
-NETWORKS: dict[str, dict[str, Any]] = {"unet": {}, "unet-small-field": {"depth": 2}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A network, an image, and what windows may take.
+
+    Attributes:
+        options: Of the network.
+        side: Of the image, in px.
+        share: Of the memory of the whole forward, for windows.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    side: int = 4096
+    share: float = 0.24
+
+
+JOBS = {
+    "unet": Job(),
+    "unet-small-field": Job(options={"depth": 2}),
+    "unet-8192": Job(side=8192, share=1 / 16),
+}
 CASES = ("whole", "windows", "monai") if find_spec("monai") else ("whole", "windows")
 METHOD = (
-    f"U-Net of the registry (random weights, eval, channels_last), image {SIDE} x {SIDE} x 3 float32, "
-    f"{CLASSES} classes, CPU, inference mode; `unet` with its default options, `unet-small-field` "
-    f"with depth 2. Each case in a fresh process after the same call on {WARM_UP_PX} px, so that "
+    "U-Net of the registry (random weights, eval, channels_last), image 4096 x 4096 x 3 float32, and "
+    f"8192 x 8192 for `unet-8192`, {CLASSES} classes, CPU, inference mode; default options, and depth "
+    f"2 for `unet-small-field`. Each case in a fresh process after the same call on {WARM_UP_PX} px, so that "
     f"libraries and kernels are loaded; cases in turn, {ROUNDS} rounds; ratios pair by pair. "
     "`extra` is the peak resident memory of the call over what was resident before it, the map "
-    f"itself not counted. Windows: fc.predict with {SHARE} of the memory that the whole forward "
-    "takes. MONAI: sliding_window_inference, roi 256, overlap 0.25, constant weights, 4 windows at "
+    "itself not counted. Windows: fc.predict with 0.24 of the memory that the whole forward takes, "
+    "and 1/16 of it for `unet-8192`. MONAI: sliding_window_inference, roi 256, overlap 0.25, constant weights, 4 windows at "
     "once. Differences are to the whole forward, relative to the standard deviation of its logits."
 )
 
@@ -42,7 +64,7 @@ METHOD = (
 def network(name: str) -> torch.nn.Module:
     """Return a network that all its cases share."""
     torch.manual_seed(0)
-    net = fc.networks.build("unet", classes=CLASSES, **NETWORKS[name]).eval()
+    net = fc.networks.build("unet", classes=CLASSES, **JOBS[name].options).eval()
     return net.to(memory_format=torch.channels_last)
 
 
@@ -91,10 +113,15 @@ def compare(name: str, side: int, rounds: int, folder: Path) -> dict[str, Any]:
         return ["--case", case, *map(str, given)]
 
     whole = bench.in_fresh_process(__file__, *arguments("whole", 0))
-    budget = max(LEAST_BYTES, int(whole["extra"] * SHARE))
+    budget = max(LEAST_BYTES, int(whole["extra"] * JOBS[name].share))
     runs = bench.in_turn(__file__, {case: arguments(case, budget) for case in CASES}, rounds)
     geometry = fc.trace(network(name))
-    figures = {"options": NETWORKS[name], "field": geometry.field, "budget_mib": budget / 2**20}
+    figures = {
+        "options": JOBS[name].options,
+        "side": side,
+        "field": geometry.field,
+        "budget_mib": budget / 2**20,
+    }
     expected = np.load(folder / "whole.npy")
     return figures | {
         case: {"runs": runs[case]}
@@ -116,9 +143,10 @@ def _beside_whole(
 
 
 def main() -> None:
-    """Run all cases of all networks, and write the result if it is of full size."""
+    """Run all cases of all jobs, or of those named, and write the result if it is of full size."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("jobs", nargs="*", choices=[*JOBS, []])
+    parser.add_argument("--side", type=int)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--network")
     parser.add_argument("--case")
@@ -128,12 +156,17 @@ def main() -> None:
     if given.case:
         print(json.dumps(run(given.network, given.case, given.side, given.budget, given.folder)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        figures = {n: compare(n, given.side, given.rounds, Path(folder)) for n in NETWORKS}
-    if (given.side, given.rounds) == (SIDE, ROUNDS):
-        bench.write("predict_windows", METHOD, figures)
-    else:
+    figures: dict[str, Any] = {}
+    for name in given.jobs or JOBS:
+        with tempfile.TemporaryDirectory() as folder:
+            side = given.side or JOBS[name].side
+            figures[name] = compare(name, side, given.rounds, Path(folder))
+    if given.side or given.rounds != ROUNDS:
         print(json.dumps(figures, indent=2))
+        return
+    path = bench.RESULTS / "predict_windows.json"
+    earlier = json.loads(path.read_text())["figures"] if path.exists() else {}
+    bench.write("predict_windows", METHOD, earlier | figures)
 
 
 if __name__ == "__main__":
