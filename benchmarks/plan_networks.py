@@ -102,8 +102,8 @@ MEMBERS: dict[str, Member] = {
     "timm mobilenetv3 with U-Net": Member(
         build=_named("unet-timm:mobilenetv3_small_050"), module="timm"
     ),
-    "torchvision deeplabv3_mobilenet": Member(
-        build=partial(_torchvision, "deeplabv3_mobilenet_v3_large"), module="torchvision"
+    "torchvision lraspp_mobilenet": Member(
+        build=partial(_torchvision, "lraspp_mobilenet_v3_large"), module="torchvision"
     ),
     "smp Unet resnet18": Member(
         build=_named("smp:Unet", encoder_name="resnet18", encoder_weights=None),

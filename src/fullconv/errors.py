@@ -20,12 +20,14 @@ class NotLocalError(FullconvError):
 
     Attributes:
         module: Path of the module in the way; empty for the network itself.
+        module_class: Its class name.
         operator: The operator that it runs.
         why: What makes it depend on the whole image.
         remedies: What can be done about it.
     """
 
     module: str = ""
+    module_class: str = ""
     operator: str = ""
     why: str = ""
     remedies: tuple[str, ...] = ()
@@ -39,7 +41,7 @@ class NotLocalError(FullconvError):
             f"{named(module, module_class)} is not local: {why} (operator {operator}). "
             f"What can be done: {'; '.join(remedies)}"
         )
-        error.module, error.operator = module, operator
+        error.module, error.module_class, error.operator = module, module_class, operator
         error.why, error.remedies = why, remedies
         return error
 

@@ -106,7 +106,9 @@ def test_other_random_numbers_are_refused_by_name() -> None:
     net = nn.Sequential(nn.Conv2d(2, CLASSES, 3, padding=1), Noisy()).train()
     image, target = torch.randn(2, 64, 64), torch.randint(CLASSES, (64, 64))
     step = fc.StepLoss(net, CRITERION, memory="100 KiB")
-    with pytest.raises(fc.NotLocalError, match=r"`1` \(Noisy\) is not local: draws random numbers"):
+    with pytest.raises(
+        fc.NotLocalError, match=r"`1` \(Noisy\) is not local: it draws a random number"
+    ):
         step([image], [target])
     assert fc.StepLoss(net, CRITERION)([image], [target]).item() > 0
 

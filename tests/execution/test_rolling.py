@@ -102,6 +102,38 @@ def test_one_and_three_axes_have_rows_too(ndim: int) -> None:
     assert (found - net(image)).abs().max() <= 1e-13
 
 
+class BySize(nn.Module):
+    """Made smaller by telling sizes: the factor is the ratio of the rows that are there."""
+
+    def __init__(self, mode: str, factor: int) -> None:
+        super().__init__()
+        self.mode, self.factor = mode, factor
+        self.first, self.last = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = [n // self.factor for n in x.shape[2:]]
+        return self.last(F.interpolate(self.first(x), size=size, mode=self.mode))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16])
+@pytest.mark.parametrize(("mode", "factor"), [("bicubic", 2), ("bilinear", 3), ("nearest", 3)])
+def test_what_is_told_sizes_alone_is_told_those_of_its_rows(
+    mode: str, factor: int, rows: int
+) -> None:
+    torch.manual_seed(0)
+    net = BySize(mode, factor).double()
+    image = torch.randn(1, 2, 60, 36, dtype=torch.float64)
+    found = rolled(net, staged(net, 2, (60, 36)), image, rows)
+    assert (found - net(image)).abs().max() <= 1e-13
+
+
+def test_a_pooling_gets_as_many_rows_as_its_kernel_has() -> None:
+    net = nn.Sequential(nn.AvgPool3d((4, 2, 1), (2, 2, 1), (1, 0, 0)), nn.AvgPool3d(2)).double()
+    image = torch.randn(1, 1, 30, 12, 8, dtype=torch.float64)
+    found = rolled(net, staged(net, 1, (30, 12, 8)), image, 1)
+    assert (found - net(image)).abs().max() <= 1e-13
+
+
 def test_nothing_is_computed_twice_but_the_rows_at_a_cut() -> None:
     net, image = net_of(), torch.randn(1, 2, 512, 40, dtype=torch.float64)
     found = staged(net, 2, (512, 40))

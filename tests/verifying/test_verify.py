@@ -172,3 +172,17 @@ def test_a_classifier_made_convolutional_is_compared_with_its_patches(padding: i
         ]  # fmt: skip
     assert min(abs(finding.error - e) for e in errors) < 1e-12
     assert finding.error > 0.01
+
+
+def test_a_network_that_fails_on_windows_is_found_so() -> None:
+    class OneWidth(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            if x.shape[-1] != 40:
+                raise RuntimeError("one width alone")
+            return super().forward(x)
+
+    geometry = fc.trace(nn.Conv2d(3, 2, 3))
+    found = fc.verify(OneWidth(3, 2, 3), shape=(3, 40, 40), geometry=geometry)
+    assert not found.passed
+    said = [f.detail for f in found.findings if not f.passed]
+    assert any("fails on a window or patch that it should take: one width alone" in s for s in said)

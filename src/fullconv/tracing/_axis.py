@@ -27,7 +27,7 @@ def axis_of(subject: Subject, least: tuple[int, ...], axis: int, span: Span) -> 
         start = (*least[:axis], size, *least[axis + 1 :])
         base = subject.record(start)
         longer = recorded(subject, start, axis, period, base)
-        with _on_cpu():
+        with on_cpu():
             found = sweep(base, longer, axis=axis, period=period)
         if found is None:
             raise _no_map(subject.net, base)
@@ -71,7 +71,7 @@ def _borders(
     return (head, tail) if max(head, tail) <= size // 2 else None
 
 
-def _on_cpu() -> AbstractContextManager[Any]:
+def on_cpu() -> AbstractContextManager[Any]:
     """Make tensors on the CPU; free of cost where that is so anyway."""
     cpu = torch.device("cpu")
     return nullcontext() if torch.get_default_device() == cpu else cpu

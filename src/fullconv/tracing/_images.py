@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from fullconv.errors import NotLocalError
+from fullconv.tracing._axis import on_cpu
 from fullconv.tracing._paths import same_path
-from fullconv.tracing._program import Call, Program, Value
+from fullconv.tracing._program import Program
+from fullconv.tracing._reach import Reach
 from fullconv.tracing._subject import BATCH, Subject
-from fullconv.tracing._sweep import growths
+from fullconv.tracing._sweep import State, follow
 
-aten = torch.ops.aten
-
-# These mix what lies along the axes that `dim` or `dims` names; all axes, where it names none.
-MIXING = frozenset({
-    aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std, aten.var_mean,
-    aten.std_mean, aten.prod, aten.logsumexp, aten.linalg_vector_norm, aten.norm, aten.median,
-    aten._softmax, aten._log_softmax, aten._safe_softmax, aten.cumsum, aten.cumprod, aten.sort,
-    aten.topk, aten.flip, aten.roll,
-})  # fmt: skip
+OF_IMAGES = -2  # counted from the first spatial axis, as `follow` does
 
 
 def check_images(subject: Subject, base: Program) -> None:
-    """Refuse the call that mixes the images of a batch.
+    """Refuse the call that mixes the images of a batch: along their axis, each is a position.
 
     Args:
         subject: The network.
@@ -35,20 +28,34 @@ def check_images(subject: Subject, base: Program) -> None:
         return
     if same_path(base, more):
         return  # a loop over the images
-    along = growths(base, more)
-    for call in base.calls:
-        if _mixes(call, along):
-            raise call.refused(
-                "it mixes the images of a batch: what one of them gives depends on the others, and "
-                "windows that run together are such a batch",
-                "normalise each image by itself, or by numbers that are fixed",
-            )
+    with on_cpu():
+        _follow_images(base, more)
 
 
-def _mixes(call: Call, along: dict[Value, dict[int, int]]) -> bool:
-    if call.op.overloadpacket not in MIXING or not call.inputs:
-        return False
-    image = call.inputs[0]
-    given: Any = call.args.get("dim", call.args.get("dims"))
-    dims = [given] if isinstance(given, int) else list(given or range(len(image.shape)))
-    return any(dim % len(image.shape) in along.get(image, {}) for dim in dims)
+def _follow_images(base: Program, more: Program) -> None:
+    state = State()
+    try:
+        for _ in follow(base, more, state, axis=OF_IMAGES, period=1):
+            pass
+    except NotLocalError as error:
+        raise _mixes(error) from None
+    reach = state.reach_of.get(base.output)
+    if reach and not _each_reads_itself(reach):
+        raise _mixes(base.calls[-1].refused(""))
+
+
+def _each_reads_itself(reach: Reach) -> bool:
+    image = torch.arange(reach.size(0)).reshape(-1, *[1] * (reach.ndim - 1))
+    start, minus_stop = reach.parts[:2]
+    return bool((start >= image).all() and (minus_stop >= -image - 1).all())
+
+
+def _mixes(error: NotLocalError) -> NotLocalError:
+    return NotLocalError.at(
+        module=error.module,
+        module_class=error.module_class,
+        operator=error.operator,
+        why="it mixes the images of a batch: what one of them gives depends on the others, and windows "
+        "that run together are such a batch",
+        remedies=("normalise each image by itself, or by numbers that are fixed",),
+    )

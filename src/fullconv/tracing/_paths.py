@@ -13,7 +13,7 @@ from fullconv.tracing._program import Call, Program
 from fullconv.tracing._rules import WHOLE
 from fullconv.tracing._sizes import px, short
 from fullconv.tracing._subject import Subject
-from fullconv.tracing._sweep import UNIFORM
+from fullconv.tracing._sweep import RANDOM, UNIFORM
 
 aten = torch.ops.aten
 
@@ -42,7 +42,7 @@ def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
     window.
     """
     for one, other in zip(program.calls, longer.calls, strict=True):
-        made = not one.inputs and one.op not in UNIFORM  # from nothing, such as `arange`
+        made = not one.inputs and one.op not in UNIFORM | RANDOM  # from nothing, such as `arange`
         if made and [v.shape for v in one.outputs] != [v.shape for v in other.outputs]:
             continue  # coordinates: what they are added to is refused, if anything
         for name in one.args:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fullconv.tracing._reach import Reach, hull
-from fullconv.tracing._rules import FREEZE, LOCAL_NORM, WHOLE, Step, pointwise, rule
+from fullconv.tracing._rules import FREEZE, LOCAL_NORM, WHOLE, Step, rule
 
 aten = torch.ops.aten
 
@@ -18,22 +18,31 @@ aten = torch.ops.aten
 @rule(aten._batch_norm_with_update_functional.default, aten.miopen_batch_norm.default)
 def _batch_norm(step: Step) -> list[Reach]:
     if step.call.args.get("training", True):
-        instance = step.call.module_class.startswith("InstanceNorm")
-        name = "InstanceNorm" if instance else "BatchNorm in training"
-        remedies = (LOCAL_NORM, WHOLE) if instance else (FREEZE, LOCAL_NORM, WHOLE)
+        name, remedies = _kind_of_norm(step)
         step.refuse(f"{name} normalises by statistics of the whole image", *remedies)
-    return _first_and_constants(step, pointwise(step))
+    return [_normalized(step)] * len(step.call.outputs)
+
+
+def _kind_of_norm(step: Step) -> tuple[str, tuple[str, ...]]:
+    """Return what a norm by statistics of the image is called, and what can be done about it."""
+    if step.call.module_class.startswith("InstanceNorm"):
+        return "InstanceNorm", (LOCAL_NORM, WHOLE)
+    if step.call.args.get("running_mean") is None:
+        return "BatchNorm without running statistics", (LOCAL_NORM, WHOLE)
+    return "BatchNorm in training", (FREEZE, LOCAL_NORM, WHOLE)
 
 
 @rule(aten._native_batch_norm_legit_no_training.default, aten._batch_norm_no_update.default)
 def _frozen_batch_norm(step: Step) -> list[Reach]:
-    return _first_and_constants(step, pointwise(step))
+    return [_normalized(step)] * len(step.call.outputs)
 
 
-def _first_and_constants(step: Step, reach: Reach | Sequence[Reach]) -> list[Reach]:
-    """Return the reach for the first output; the others (saved statistics) are not used."""
-    first = reach if isinstance(reach, Reach) else reach[0]
-    return [first] * len(step.call.outputs)
+def _normalized(step: Step) -> Reach:
+    """Return the reach of the image and, channel by channel, of what it is normalised by."""
+    image = step.reach("input")
+    shape = [1, -1, *[1] * (image.ndim - 2)]
+    others = [step.reach_of[v] for v in step.call.inputs[1:] if v in step.reach_of]
+    return hull([image, *(one.map(lambda part: part.reshape(shape)) for one in others)])
 
 
 @rule(aten.native_group_norm.default)
@@ -116,7 +125,7 @@ def _over(step: Step, name: str, dims: Sequence[int], what: str) -> Reach:
 @rule(aten.max.default, aten.min.default, aten.any.default, aten.all.default)
 @rule(aten.prod.default, aten.norm.Scalar, aten.all.dims, aten.any.dims, aten.nansum.default)
 @rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList, aten.nanmedian.dim)
-@rule(aten.kthvalue.default, aten.mode.default)
+@rule(aten.kthvalue.default, aten.mode.default, aten.aminmax.default)
 def _reduction(step: Step) -> list[Reach]:
     name = "self" if "self" in step.call.args else "x"
     ndim = len(step.shape(name))
@@ -129,13 +138,6 @@ def _reduction(step: Step) -> list[Reach]:
         reach = Reach(
             reach.parts.permute(0, *kept, *(d + 1 for d in gone)).flatten(len(kept) + 1)[..., 0]
         )
-    return [reach] * len(step.call.outputs)
-
-
-@rule(aten.aminmax.default)
-def _extremes(step: Step) -> list[Reach]:
-    """Return that it reads everything: it is used to check values, and nothing comes of it."""
-    reach = Reach(step.reach("self").parts.flatten(1).amin(1))
     return [reach] * len(step.call.outputs)
 
 

@@ -116,7 +116,24 @@ def _slice_scatter(step: Step) -> Reach:
     growth, inner = (step.growing[v].get(dim, 0) for v in (step.call.outputs[0], step["src"]))
     if inner and inner * stride == growth:
         _left_over(parts, dim, range(start, stop, stride))
+    elif growth and not inner:
+        _count_from_end(parts, base, dim, range(start, stop, stride), (step["start"] or 0) < 0)
     return Reach(parts)
+
+
+def _count_from_end(parts: Tensor, base: Tensor, dim: int, written: range, last: bool) -> None:
+    """Mark that positions counted from an end of the image, its last one or its first, are written.
+
+    A window has them at its own end: they are the image's border, and other positions must lie as far
+    from the window's end as they reach.
+    """
+    size = parts.shape[dim + 1]
+    count = size - min(written, default=size) if last else max(written, default=-1) + 1
+    part, ends, behind = (3, size - count, 0) if last else (2, 0, count)
+    parts[part].narrow(dim, ends, count).fill_(BORDER)
+    rest = parts[part].narrow(dim, behind, size - count)
+    reads = base[part].narrow(dim, count if last else 0, size - count)
+    rest.copy_(torch.minimum(rest, reads))
 
 
 def _left_over(parts: Tensor, dim: int, written: range) -> None:
@@ -138,6 +155,9 @@ def _select_scatter(step: Step) -> Reach:
     base, new = _written_out([_or_constant(step, "self"), one], dim, (step.out[dim], 1))
     parts = base.clone()
     parts.select(dim + 1, step["index"])[...] = new.select(dim + 1, 0)
+    if step.growing[step.call.outputs[0]].get(dim):
+        place = step["index"] % step.out[dim]
+        _count_from_end(parts, base, dim, range(place, place + 1), step["index"] < 0)
     return Reach(parts)
 
 

@@ -63,6 +63,7 @@ def _resized(
     image: Tensor,
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
     *_: Any,
     **__: Any,
 ) -> Tensor:
@@ -75,6 +76,8 @@ def _resized(
         new = [int(n * float(s)) for n, s in zip(old, scales or (), strict=True)]
     else:
         new = [size] * len(old) if isinstance(size, int) else list(size)
+    if 0 in old or (0 in new and mode != "area"):
+        raise RuntimeError(f"sizes must be greater than 0, got {[*old]} resized to {new}")
     return image.new_empty(*image.shape[:2], *new)
 
 
@@ -172,6 +175,11 @@ def _none_taken(sizes: Sizes) -> FullconvError:
     except Exception as error:  # noqa: BLE001 - any refusal of a shape
         reason = error
     place = named(*sizes.subject.raised_by(reason))
+    if isinstance(reason, TypeError) and "forward()" in str(reason):
+        return FullconvError(
+            f"`net` must take one image as its only argument, got an error in {place}: {short(reason)}. "
+            "Wrap it in a module whose `forward(image)` gives it the others"
+        )
     return FullconvError(
         "`net` must take images of more than one size, got an error for each of those tried, from "
         f"{min(FIRST_TRIES)} to {max(FIRST_TRIES)} px with {sizes.subject.channels} channels. At "

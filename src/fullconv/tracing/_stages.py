@@ -6,6 +6,7 @@ image along that axis; the rows that its next rows will read are all that has to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -117,9 +118,17 @@ def stages(net: nn.Module, channels: int, shape: tuple[int, ...], period: int) -
             if stage is None:
                 return None
             found.append(stage)
-    if program.output not in dims or any(call.op in CONSTANTS for call in constants):
+    if program.output not in dims or not _all_known(program, constants):
         return None
     return Stages(program=program, constants=constants, stages=tuple(found), dims=dims)
+
+
+def _all_known(program: Program, constants: Sequence[Call]) -> bool:
+    """Return whether all that operators read is the image, weights, or made by operators again."""
+    known = {program.image, *program.weights.values()}
+    known.update(value for call in program.calls for value in call.outputs)
+    read = {value for call in program.calls for value in call.inputs}
+    return read <= known and not any(call.op in CONSTANTS for call in constants)
 
 
 def _grows(call: Call, dims: dict[Value, int]) -> bool:
@@ -149,9 +158,12 @@ def _stage(call: Call, dims: dict[Value, int], growth: dict[Value, dict[int, int
     scale = Fraction(growth[output][dims[output]], grown)
     others = [d + 1 for d in range(reach.ndim) if d != dims[output]]
     parts = (reach.parts.amin(others) if others else reach.parts).numpy()
-    starts, stops = _monotone(parts, heights.pop(), scale)
-    least = _least(call)
-    stops = np.maximum(stops, min(least, inputs[0].shape[dims[inputs[0]]]))
+    height, least = heights.pop(), _least(call)
+    starts, stops = _monotone(parts, height, scale)
+    if "output_size" in call.args:
+        # What is told only sizes takes their ratio, so its input is whole rows of its output.
+        stops = np.minimum(-(-stops // scale.denominator) * scale.denominator, height)
+    stops = np.maximum(stops, min(least, height))
     starts = np.minimum(starts, (stops - least).clip(0))
     return Stage(
         call=call,
@@ -165,7 +177,9 @@ def _stage(call: Call, dims: dict[Value, int], growth: dict[Value, dict[int, int
 
 
 def _least(call: Call) -> int:
-    """Return the fewest rows that an operator takes: what is mirrored must be there."""
+    """Return the fewest rows that an operator takes, whatever it reads of them."""
+    if call.op is aten.avg_pool3d.default:
+        return call.args["kernel_size"][0]  # it does not count its padding
     return 1 + max(call.args["padding"]) if "reflection_pad" in str(call.op) else 1
 
 
@@ -173,6 +187,8 @@ def _stops_anywhere(call: Call, dims: dict[Value, int]) -> bool:
     """Return whether an operator can run on some rows: its sizes can be changed to theirs."""
     if call.writes_shared or call.op in UNIFORM:
         return False
+    if call.op is aten.select_scatter.default:
+        return call.args["dim"] % len(call.outputs[0].shape) != dims.get(call.outputs[0])
     if call.op is aten.slice.Tensor:
         image = call.args["self"]
         along_rows = call.args["dim"] % len(image.shape) == dims.get(image)

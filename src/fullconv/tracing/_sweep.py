@@ -31,8 +31,26 @@ UNIFORM = frozenset({
     aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default,
     aten.ones.default, aten.ones_like.default, aten.new_ones.default,
     aten.full.default, aten.full_like.default, aten.new_full.default,
-    aten.rand.default, aten.rand_like.default, aten.randn.default, aten.randn_like.default,
     aten.scalar_tensor.default, aten.empty_strided.default, aten.new_empty_strided.default,
+})  # fmt: skip
+
+RANDOM = frozenset({
+    aten.rand.default, aten.rand_like.default, aten.randn.default, aten.randn_like.default,
+    aten.randint.default, aten.randint.low, aten.randint_like.default, aten.randint_like.low_dtype,
+    aten.normal.float_float, aten.normal_functional.default, aten.uniform.default,
+    aten.exponential.default, aten.poisson.default,
+})  # fmt: skip
+
+# Their second result says where in the whole image a maximum lies.
+PLACES = frozenset({
+    aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default,
+    aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default,
+    aten.fractional_max_pool2d.default, aten.fractional_max_pool3d.default,
+})  # fmt: skip
+
+# What they do to places leaves them what they are.
+MOVED = frozenset({
+    aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
 })  # fmt: skip
 
 # Of ones, as position embeddings use them, these make the coordinates of each position.
@@ -143,20 +161,33 @@ def growths(program: Program, longer: Program) -> dict[Value, dict[int, int]]:
 def _pass(call: Call, state: State, size: int, period: int) -> None:
     """Add what the outputs of one call reach."""
     state.made_by |= {out: call for out in call.outputs if out not in call.inputs}
-    if call.op in UNIFORM or _spreads_a_constant(call, state):
-        state.reach_of |= {
-            out: of_constant(len(out.shape)) for out in call.outputs if state.growth[out]
-        }
-        return
     step = _step(call, state)
-    placed = [value for value in call.inputs if value in state.placed]
+    if call.op in RANDOM and any(state.growth[out] for out in call.outputs):
+        step.refuse(
+            "it draws a random number for each position, and a window would draw others",
+            "draw them outside of `forward`, as channels of the image",
+            WHOLE,
+        )
+    if call.op in UNIFORM or _spreads_a_constant(call, state):
+        for out in (out for out in call.outputs if state.growth[out]):
+            even = of_constant(len(out.shape)).expanded(list(state.growth[out]), out.shape)
+            state.folds[out] = {}
+            state.reach_of[out] = _settled(even, out, state, size, period)
+        return
+    placed = [value for value in _used_as_numbers(call) if value in state.placed]
     if not any(value in state.reach_of for value in call.inputs) or _counts(call, state):
         state.placed |= {out for out in call.outputs if state.growth[out] or placed}
         return
+    if placed and call.op in (aten.index.Tensor, aten.index_select.default):
+        step.refuse(
+            "it picks positions by numbers that depend on the image's size (`arange` of it)",
+            "slice instead (`x[:, :, ::2]`), where they follow each other in even steps",
+            WHOLE,
+        )
     if any(state.growth[value] for value in placed):
         step.refuse(
             "it uses numbers that depend on where in the image a position lies (coordinates, "
-            "a position embedding), which a window would get wrong",
+            "a position embedding, the indices of a pooling), which a window would get wrong",
             "give the coordinates as channels of the image",
             WHOLE,
         )
@@ -172,6 +203,7 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
             f"{call.where}. Write into a copy instead"
         )
     result = find(call)(step)
+    state.placed |= _places(call, state)
     for out, reach in zip(
         call.outputs, [result] if isinstance(result, Reach) else result, strict=False
     ):
@@ -180,6 +212,21 @@ def _pass(call: Call, state: State, size: int, period: int) -> None:
         state.reach_of[out] = reach.compact(along).expanded(list(along), out.shape)
         _check(step, out, state, period)
         state.reach_of[out] = _settled(state.reach_of[out], out, state, size, period)
+
+
+def _used_as_numbers(call: Call) -> list[Value]:
+    """Return the tensors among the arguments, but for places that maxima are put back to."""
+    if call.op in (aten.max_unpool2d.default, aten.max_unpool3d.default):
+        return [v for v in call.inputs if v is not call.args["indices"]]
+    return [] if call.op in MOVED else call.inputs
+
+
+def _places(call: Call, state: State) -> set[Value]:
+    """Return the outputs that say where in the whole image a maximum lies."""
+    if call.op in PLACES:
+        return set(call.outputs[1:])
+    moved = call.op in MOVED and not state.placed.isdisjoint(call.inputs)
+    return set(call.outputs) if moved else set()
 
 
 def _check_memory(reach: Reach, call: Call) -> None:
@@ -198,7 +245,7 @@ def _counts(call: Call, state: State) -> bool:
 
 def _spreads_a_constant(call: Call, state: State) -> bool:
     """Return whether the call spreads numbers that do not depend on the image over its positions."""
-    return call.op is aten.expand.default and not any(
+    return call.op in (aten.expand.default, aten.repeat.default) and not any(
         value in state.reach_of or state.growth[value] for value in call.inputs
     )
 

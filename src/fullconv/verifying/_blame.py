@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.errors import named
 from fullconv.geometry import Window
 from fullconv.verifying._trial import TOLERANCE, Trial
 
@@ -20,7 +21,7 @@ def first_difference(trial: Trial, window: Window) -> str:
         found = part.get(name)
         error = _error(expected, found[1], trial, window) if found else None
         if error is not None and error > TOLERANCE:
-            return f"the first module to differ is `{name}` ({kind}), by {error:.1e}"
+            return f"the first to differ is {named(name, kind)}, by {error:.1e}"
     return "no module's output differs before the network's own"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from fullconv.errors import NotLocalError, UnknownOperatorError
 from fullconv.geometry import Geometry
 from fullconv.tracing import trace
 from fullconv.verifying._certificate import Certificate, Finding
-from fullconv.verifying._trial import make_trial
+from fullconv.verifying._trial import Trial, make_trial
 from fullconv.verifying._witnesses import footprint, gradients, patches, windows
 
 
@@ -45,5 +47,21 @@ def verify(
             return Certificate(shape=tuple(shape), geometry=None, findings=(refused,))
     geometry.map_shape(tuple(shape[1:]))
     trial = make_trial(net, tuple(shape), geometry, seed)
-    findings = tuple(witness(trial) for witness in (footprint, windows, gradients, patches))
+    witnesses = (footprint, windows, gradients, patches)
+    findings = tuple(_heard(witness, trial) for witness in witnesses)
     return Certificate(shape=tuple(shape), geometry=geometry, findings=findings)
+
+
+def _heard(witness: Callable[[Trial], Finding], trial: Trial) -> Finding:
+    """Return what a witness finds; that the network fails on what it should take is a finding, too."""
+    try:
+        return witness(trial)
+    except RuntimeError as error:
+        said = str(error).strip().split("\n")[0]
+        return Finding(
+            witness=witness.__name__,
+            cases=1,
+            error=float("inf"),
+            passed=False,
+            detail=f"the network fails on a window or patch that it should take: {said}",
+        )
