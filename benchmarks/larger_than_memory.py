@@ -14,8 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import zarr
+from tilers import PEERS, predictor
 from torch import Tensor, nn
 
 import fullconv as fc
@@ -37,7 +36,6 @@ STREAMED_SIDE = PEER_SIDE = 2048
 SPARSE_SIDE, BUDGET, SAMPLE_S = 100_000, 2**30, 0.05
 WINDOWS = 2**28  # what fc.predict may add, in growth
 SHARE = 1 / 9  # of what a whole step adds, for windows
-PEERS = ("windows", "monai", *(p for p in ("torchio", "tiler") if find_spec(p)))
 METHOD = (
     "CPU, float32, random weights, channels_last; U-Net of the registry with 3 classes, in `growth` "
     "and `sparse` with width 8 and depth 2 (field 99 px), else with width 16 and depth 4 (field 411 "
@@ -285,57 +283,9 @@ def streamed(trial: bool) -> dict[str, Any]:
 # peers -------------------------------------------------------------------------------------------
 
 
-def predictor(kind: str, net: nn.Module, budget: int) -> Callable[[Tensor], np.ndarray]:
-    """Return what makes a map of an image `(channels, height, width)`."""
-    if kind == "whole":
-        last = torch.channels_last
-        return lambda image: net(image[None].contiguous(memory_format=last))[0].numpy()
-    if kind == "windows":
-        return lambda image: fc.predict(net, image, budget).numpy()
-    return {"monai": _monai, "torchio": _torchio, "tiler": _tiler}[kind](net)
-
-
-def _monai(net: nn.Module) -> Callable[[Tensor], np.ndarray]:
-    from monai.inferers import sliding_window_inference
-
-    slide = partial(sliding_window_inference, roi_size=(256, 256), sw_batch_size=4, overlap=0.5)
-    return lambda image: slide(image[None], predictor=net, mode="gaussian")[0].numpy()
-
-
-def _torchio(net: nn.Module) -> Callable[[Tensor], np.ndarray]:
-    import torchio
-
-    def run(image: Tensor) -> np.ndarray:
-        subject = torchio.Subject(image=torchio.ScalarImage(tensor=image[..., None]))
-        sampler = torchio.GridSampler(subject, (256, 256, 1), (128, 128, 0))
-        found = torchio.GridAggregator(sampler, overlap_mode="hann")
-        for patch in torch.utils.data.DataLoader(sampler, batch_size=4):
-            logits = net(patch["image"][torchio.DATA][..., 0])[..., None]
-            found.add_batch(logits, patch[torchio.LOCATION])
-        return found.get_output_tensor()[..., 0].numpy()
-
-    return run
-
-
-def _tiler(net: nn.Module) -> Callable[[Tensor], np.ndarray]:
-    from tiler import Merger, Tiler
-
-    def run(image: Tensor) -> np.ndarray:
-        kind: dict[str, Any] = {"channel_dimension": 0, "overlap": 128, "mode": "reflect"}
-        tiles = Tiler(tuple(image.shape), (3, 256, 256), **kind)
-        shape = (CLASSES, *image.shape[1:])
-        out = Tiler(shape, (CLASSES, 256, 256), **kind)
-        merger = Merger(out, window="overlap-tile")
-        for number, tile in tiles(image.numpy(), batch_size=4):
-            merger.add_batch(number, 4, net(torch.from_numpy(tile)).numpy())
-        return merger.merge(unpad=True)
-
-    return run
-
-
 def run_peer(kind: str, side: int, budget: int, folder: Path) -> dict[str, float]:
     """Predict, keep the map, and return seconds and extra bytes."""
-    predict, found = predictor(kind, large(), budget), np.empty(0)
+    predict, found = predictor(kind, large(), CLASSES, budget), np.empty(0)
     with torch.inference_mode():
         predict(picture(512)[0])
         image = picture(side)[0]
