@@ -87,6 +87,11 @@ def refused(net: nn.Module, member: Member, error: fc.FullconvError) -> Row:
         assert seen, f"nothing shows that this is so: {text}"
         kind = type(net.get_submodule(error.module)).__name__
         return Row.refused(member, error.module, kind, error.why, seen)
+    large = re.search(r"at `(\S+)` \(\w+\): following `\S+` there takes too much memory", text)
+    if large:
+        kind = type(net.get_submodule(large[1])).__name__
+        why = "to follow which positions read which takes too much memory there"
+        return Row.refused(member, large[1], kind, why, "by arithmetic")
     assert "one answer for an image" in text
     shapes = {
         net(torch.randn(1, member.channels, *[size] * member.ndim)).ndim for size in (512, 1024)

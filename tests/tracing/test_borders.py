@@ -35,6 +35,13 @@ def written(x: Tensor, rows: slice, columns: slice = slice(None)) -> Tensor:
     return y
 
 
+def behind(wide: Tensor, narrow: Tensor, rows: int) -> Tensor:
+    """One map in the first rows, another one behind them."""
+    y = wide.clone()
+    y[:, :, :rows] = narrow[:, :, :rows]
+    return y
+
+
 def a_row(x: Tensor) -> Tensor:
     y = x.clone()
     y[:, :, 0] = torch.ones_like(x[:, :, 1:2]).squeeze(2)
@@ -52,6 +59,10 @@ EXACT: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
     "every other of the first rows": lambda x, conv: conv(written(x, slice(0, 6, 2))),
     "a corner": lambda x, conv: conv(written(x, slice(4), slice(-2, None))),
     "twice": lambda x, conv: written(conv(written(x, slice(3))), slice(2)),
+    "a mask of the inside": lambda x, conv: conv(x) * written(torch.zeros_like(x[:, :2]), slice(2, -2), slice(2, -2)),
+    "wider rows behind the first": lambda x, conv: behind(F.avg_pool2d(conv(x), (1, 7), 1, (0, 3)), conv(x), 9),
+    "tiles": lambda x, conv: conv(x) * torch.eye(2).repeat(x.shape[2] // 2, x.shape[3] // 2),
+    "channels counted": lambda x, conv: conv(x) * torch.ones_like(x[:, :2]).cumsum(1),
     "pooled": lambda x, conv: F.max_pool2d(conv(written(x, slice(3))), 2),
 }  # fmt: skip
 

@@ -328,9 +328,18 @@ def test_a_shape_of_too_few_axes_is_answered_with_how_many_there_are() -> None:
         fc.trace(nn.Conv2d(2, 2, 3), 2, shape=(40,))
 
 
-def test_a_network_that_leaves_pytorch_is_refused_by_name() -> None:
-    net = below(Do(lambda x: torch.from_numpy(x.numpy() * 2)))
-    with pytest.raises(fc.FullconvError, match=r"it is in `1\.1` \(Do\): .*numpy"):
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("numpy", lambda x: torch.from_numpy(x.numpy() * 2)),
+        ("tolist", lambda x: torch.tensor(x.tolist())),
+    ],
+)
+def test_a_network_that_leaves_pytorch_is_refused_by_name(
+    name: str, way: Callable[[Tensor], Tensor]
+) -> None:
+    net = below(Do(way))
+    with pytest.raises(fc.FullconvError, match=rf"operators, got `{name}` .* `1\.1` \(Do\)"):
         fc.trace(net, 2)
 
 

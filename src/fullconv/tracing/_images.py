@@ -15,15 +15,16 @@ from fullconv.tracing._sweep import State, follow
 OF_IMAGES = -2  # counted from the first spatial axis, as `follow` does
 
 
-def check_images(subject: Subject, base: Program) -> None:
+def check_images(subject: Subject, shape: tuple[int, ...]) -> None:
     """Refuse the call that mixes the images of a batch: along their axis, each is a position.
 
     Args:
         subject: The network.
-        base: The program on a batch of `BATCH` images.
+        shape: Of images, without channels, that it takes.
     """
+    base = subject.record(shape)
     try:
-        more = subject.record(base.image.shape[2:], batch=BATCH + 1)
+        more = subject.record(shape, batch=BATCH + 1)
     except Exception:  # noqa: BLE001 - a network for batches of a fixed size says so when it is run
         return
     if same_path(base, more):

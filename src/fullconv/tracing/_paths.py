@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import maxsize
 from typing import Any
 
 import torch
@@ -53,6 +54,27 @@ def same_settings(program: Program, longer: Program) -> tuple[Call, str] | None:
             if _numbers(one.args[name]) != _numbers(other.args[name]):
                 return one, name
     return None
+
+
+def cut_short(program: Program, usual: Program) -> bool:
+    """Return whether slices take less of a small image than of a usual one, of the same path.
+
+    Along its other axes, what lies behind such slices would not be seen.
+    """
+    return any(
+        _beyond(one) > _beyond(other)
+        or any(0 in a.shape and 0 not in b.shape for a, b in zip(one.outputs, other.outputs, strict=True))
+        for one, other in zip(program.calls, usual.calls, strict=True)
+    )  # fmt: skip
+
+
+def _beyond(call: Call) -> int:
+    """Return how many bounds of a slice lie beyond the axis that it cuts."""
+    if call.op not in (aten.slice.Tensor, aten.slice_scatter.default):
+        return 0
+    size = call.args["self"].shape[call.args["dim"]]
+    bounds = (call.args["start"], call.args["end"])
+    return sum(bound is not None and size < abs(bound) < maxsize for bound in bounds)
 
 
 def _first(call: Call) -> int | None:

@@ -92,7 +92,7 @@ def _roll(step: Step) -> Reach:
 
 def _bounds(step: Step, size: int) -> tuple[int, int, int]:
     start, stop, stride = slice(step["start"], step["end"], step["step"]).indices(size)
-    return start, stop, stride
+    return start, max(start, stop), stride
 
 
 @rule(aten.slice.Tensor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
@@ -18,14 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import UninitializedParameter
+from torch.overrides import TorchFunctionMode
 
-from fullconv.errors import FullconvError, NotLocalError
+from fullconv.errors import FullconvError, NotLocalError, named
 from fullconv.tracing._program import LOOPS, Program, write_down
 
 # Two images, so that a batch axis is never mistaken for an axis of size one.
 BATCH = 2
 # Operators of the largest networks number some ten thousand.
 MOST_CALLS = 100_000
+# They take values out of PyTorch.
+OUTSIDE = frozenset({Tensor.numpy, Tensor.tolist, Tensor.__array__})
 
 
 class Subject:
@@ -72,7 +75,7 @@ class Subject:
         return self._record_fake(shape, most, batch)
 
     def _record_fake(self, shape: tuple[int, ...], most: int, batch: int | None) -> Program:
-        with _plainly(), buffers_kept(self.net), _fake_tensors():
+        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside():
             return write_down(self.net, self._example(self.net, shape, batch), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
@@ -80,8 +83,20 @@ class Subject:
         if self.on_meta:
             with _plainly():
                 return self._hollow(self._example(self._hollow, shape))
-        with _plainly(), buffers_kept(self.net), _fake_tensors():
+        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside():
             return self.net(self._example(self.net, shape))
+
+    @contextmanager
+    def _inside(self) -> Generator[None]:
+        """Refuse a network that takes its values out of PyTorch, by the name of the module."""
+        try:
+            with _OnlyOperators():
+                yield
+        except _LeftOperators as error:
+            raise FullconvError(
+                f"`net` must compute with PyTorch's operators, got `{error}` of a tensor in "
+                f"{named(*self.raised_by(error))}: what is computed elsewhere cannot be followed"
+            ) from error
 
     def _example(self, net: nn.Module, shape: tuple[int, ...], batch: int | None = None) -> Tensor:
         """Return an empty batch on the device and of the type of the network's weights."""
@@ -105,6 +120,22 @@ class Subject:
 def record(net: nn.Module, channels: int, shape: tuple[int, ...], batch: int = BATCH) -> Program:
     """Return the operators that a network runs on images of that spatial shape, in px."""
     return Subject(net, channels, batch).record(shape)
+
+
+class _LeftOperators(Exception):
+    """Values are taken out of PyTorch."""
+
+
+class _OnlyOperators(TorchFunctionMode):
+    """Raises where values would be taken out of PyTorch: tensors without numbers give anything."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        if func in OUTSIDE:
+            raise _LeftOperators(func.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

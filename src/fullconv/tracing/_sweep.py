@@ -239,8 +239,13 @@ def _check_memory(reach: Reach, call: Call) -> None:
 
 def _counts(call: Call, state: State) -> bool:
     """Return whether the call adds up numbers that do not depend on the image: coordinates."""
+    if call.op not in TOTALS:
+        return False
+    value: Value = call.args["self"]
+    if call.args["dim"] % len(value.shape) not in state.growth[value]:
+        return False
     reached = [state.reach_of[value] for value in call.inputs if value in state.reach_of]
-    return call.op in TOTALS and all(bool((r.parts[:2] == NOTHING).all()) for r in reached)
+    return all(bool((r.parts[:2] == NOTHING).all()) for r in reached)
 
 
 def _spreads_a_constant(call: Call, state: State) -> bool:

@@ -8,10 +8,17 @@ from dataclasses import replace
 from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.geometry import Geometry
+from fullconv.geometry import Axis, Geometry
 from fullconv.tracing._axis import axis_of
 from fullconv.tracing._images import check_images
-from fullconv.tracing._paths import OTHER_PATH, check_path, check_settings, same_path, same_settings
+from fullconv.tracing._paths import (
+    OTHER_PATH,
+    check_path,
+    check_settings,
+    cut_short,
+    same_path,
+    same_settings,
+)
 from fullconv.tracing._periods import Span, span_of
 from fullconv.tracing._program import Program
 from fullconv.tracing._sizes import Sizes, check_map, find_start, legal_sizes
@@ -160,12 +167,15 @@ def _traced(
     for n in range(1, IN_A_ROW + 1):
         row = tuple(s + n * span.period for s, span in zip(shortest, spans, strict=True))
         check_path(subject.net, usual, subject.record(row))
-    least = tuple(s + SPARE_PERIODS * span.period for s, span in zip(shortest, spans, strict=True))
-    found = [axis_of(subject, least, axis, spans[axis]) for axis in range(axes)]
-    check_images(subject, base)
+    found, least = _followed(subject, shortest, spans)
+    uncut = _on_the_path(subject, shortest, spans, usual, uncut=True)
+    if uncut != shortest:  # refusals that hold on smaller images too came first: they are cheaper
+        shortest = uncut
+        found, least = _followed(subject, shortest, spans)
     for axis, span in enumerate(spans):
         check_settings(base, span.longer, f"along axis {axis}")
     check_settings(usual, subject.record(shortest), "")
+    check_images(subject, least)
     return Geometry(
         axes=tuple(
             replace(axis, residue=residues[k], legal=legal[k], shortest=shortest[k])
@@ -211,20 +221,40 @@ def _usual(subject: Subject, smallest: tuple[int, ...], spans: Sequence[Span]) -
     )
 
 
+def _followed(
+    subject: Subject, shortest: tuple[int, ...], spans: Sequence[Span]
+) -> tuple[list[Axis], tuple[int, ...]]:
+    """Return the axes as they are on a small image, and its shape."""
+    least = tuple(s + SPARE_PERIODS * span.period for s, span in zip(shortest, spans, strict=True))
+    return [axis_of(subject, least, axis, span) for axis, span in enumerate(spans)], least
+
+
 def _on_the_path(
-    subject: Subject, smallest: tuple[int, ...], spans: Sequence[Span], usual: Program
+    subject: Subject,
+    smallest: tuple[int, ...],
+    spans: Sequence[Span],
+    usual: Program,
+    *,
+    uncut: bool = False,
 ) -> tuple[int, ...]:
-    """Return the shape of a small image on which the network runs as it usually does."""
+    """Return the shape of a small image on which the network runs as it usually does.
+
+    With `uncut`, its slices also take as much as they usually do.
+    """
     periods, more = [span.period for span in spans], 0
     while True:
         shape = tuple(s + more * p for s, p in zip(smallest, periods, strict=True))
         program = _small_program(subject, shape)
-        if program and not same_path(program, usual) and not same_settings(program, usual):
+        if program and _alike(program, usual) and not (uncut and cut_short(program, usual)):
             return shape
         if all(2 * a >= b for a, b in zip(shape, usual.image.shape[2:], strict=True)):
             check_path(subject.net, usual, program or usual)
             return shape  # what its settings depend on is refused later, if nothing else is
         more = max(1, 2 * more)
+
+
+def _alike(program: Program, usual: Program) -> bool:
+    return not same_path(program, usual) and not same_settings(program, usual)
 
 
 def _small_program(subject: Subject, shape: tuple[int, ...]) -> Program | None:
