@@ -1,7 +1,7 @@
 """What a plan says against what happens: the peak memory of training steps.
 
 Usage: python benchmarks/plan.py           (all networks that can be built here, writes the result)
-       python benchmarks/plan.py NAME ...  (these alone, writes nothing)
+       python benchmarks/plan.py NAME ...  (these alone; the cases of the others stay as they are)
 """
 
 from __future__ import annotations
@@ -121,13 +121,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(names: Sequence[str]) -> None:
-    """Compare all, or those named."""
-    rows = compare(names or None)
-    figures = {"summary": summary(rows), "cases": rows}
-    if names:
-        print(json.dumps(figures["summary"], indent=2))
-        return
-    bench.write("plan", METHOD, figures)
+    """Compare all, or those named, and write the result."""
+    path = bench.RESULTS / "plan.json"
+    earlier = json.loads(path.read_text())["figures"]["cases"] if names and path.exists() else []
+    rows = [row for row in earlier if row["network"] not in names] + compare(names or None)
+    bench.write("plan", METHOD, {"summary": summary(rows), "cases": rows})
 
 
 if __name__ == "__main__":

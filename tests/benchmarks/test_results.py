@@ -101,6 +101,19 @@ def test_the_docs_say_how_much_memory_a_huge_image_takes() -> None:
     assert found["peak_over_budget"]["max"] <= 1.05
 
 
+def test_the_docs_say_how_far_plans_are_off() -> None:
+    text = (ROOT / "docs" / "plan.md").read_text()
+    found = read(BENCHMARKS / "results" / "plan.json")["figures"]["summary"]
+    assert f"plans {found['cases']} training steps of {found['networks']} networks" in text
+    before, after = (
+        [f"{100 * found[key][name]:.1f} %" for name in ("median", "p95", "largest")]
+        for key in ("before", "after")
+    )
+    assert f"off by {before[0]} in the median from rehearsal alone, and by {after[0]}" in text
+    assert f"at most {before[1]} and {after[1]}, and by {before[2]} and {after[2]} at worst" in text
+    assert f"torchinfo gives is off by {100 * found['torchinfo']['median']:.1f} %" in text
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
 def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     bench = runpy.run_path(str(BENCHMARKS / "bench.py"))
