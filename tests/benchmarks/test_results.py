@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fullconv.planning._gauge import ERROR, MEASURED_ERROR
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
@@ -111,6 +113,8 @@ def test_the_docs_say_how_far_plans_are_off() -> None:
     )
     assert f"off by {before[0]} in the median from rehearsal alone, and by {after[0]}" in text
     assert f"at most {before[1]} and {after[1]}, and by {before[2]} and {after[2]} at worst" in text
+    assert found["before"]["p95"] <= ERROR
+    assert found["after"]["p95"] <= MEASURED_ERROR
     assert f"torchinfo gives is off by {100 * found['torchinfo']['median']:.1f} %" in text
 
 

@@ -16,8 +16,8 @@ from fullconv.tracing import Stages, stages
 
 # Rows of the image that are read at a time: more are no faster, fewer cost more calls. Blocks of
 # memory come back in the same sizes again and again, and are better kept than given back: with
-# fresh pages for each, 128 rows took twice as long, 32 rows three times. Of 4096 columns, 128 rows took
-# 0.7 to 0.9 of the time that 64 took, and 256 as long as 128.
+# fresh pages for each, 128 rows took twice as long, 32 rows three times. Of 4096 columns, in three runs
+# on two cores, 128 rows took 0.65 to 1.07 of the time that 64 took, and 256 took 0.95 to 1.24 of that.
 ROWS = (128, 64, 32, 16)
 
 
