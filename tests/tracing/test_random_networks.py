@@ -86,13 +86,18 @@ def footprints(
     """Which pixels along axis `k` change which units, and which reach them."""
     size = long_enough(geometry.axes[k])
     shape = tuple(size if n == k else across(a) for n, a in enumerate(geometry.axes))
-    # Where maxima are put back depends on the image: many images show all that may happen.
-    images = [image_of(shape, seed) for seed in range(12 if "unpool" in str(net) else 1)]
+    # Where maxima are put back depends on the image: many images show all that may happen, and those
+    # with a few large numbers also where a layer makes every other position larger.
+    unpools = "unpool" in str(net)
+    images = [image_of(shape, seed) for seed in range(6 if unpools else 1)]
+    images += [image**9 for image in images] if unpools else []
     changed = torch.stack([change_footprint(net, image, k) for image in images]).any(0)
     assert changed.shape == (size, geometry.map_shape(shape)[k])
     # Where ties hide part of what operators read, fields are only held not to be too small.
-    everything = torch.ones_like(changed)
-    return changed, everything if net.ties else changed | nan_footprint(net, images[0], k)
+    if net.ties:
+        return changed, torch.ones_like(changed)
+    poisoned = [nan_footprint(net, image, k) for image in images]
+    return changed, changed | torch.stack(poisoned).any(0)
 
 
 def check_axis(axis: Axis, changed: Tensor, *, copies: bool) -> None:
