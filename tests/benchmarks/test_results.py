@@ -103,6 +103,20 @@ def test_the_docs_say_how_much_memory_a_huge_image_takes() -> None:
     assert found["peak_over_budget"]["max"] <= 1.05
 
 
+def test_the_docs_say_what_a_unit_at_every_position_costs() -> None:
+    text = (ROOT / "docs" / "classifier-to-map.md").read_text()
+    figures = read(BENCHMARKS / "results" / "dense.json")["figures"]
+    said: list[str] = []
+    for name in ("image", "signal"):
+        both = figures[name]["float32_forward_backward"]
+        said += [
+            f"{both['patches_over_densify']['median']:.0f} times",
+            f"(operations say {figures[name]['limit']:.0f})",
+            f"{both['better_by_hand_over_densify']['median']:.2f} times",
+        ]
+    assert re.search(".*".join(map(re.escape, said)), text)
+
+
 def test_the_docs_say_how_far_plans_are_off() -> None:
     text = (ROOT / "docs" / "plan.md").read_text()
     found = read(BENCHMARKS / "results" / "plan.json")["figures"]["summary"]
