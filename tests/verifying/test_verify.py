@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import fullconv as fc
 from fullconv.geometry import Axis, Geometry
 from fullconv.verifying import Certificate
+from fullconv.verifying._witnesses import WITNESSES
 
 SHAPE = (3, 40, 56)
 
@@ -185,4 +186,5 @@ def test_a_network_that_fails_on_windows_is_found_so() -> None:
     found = fc.verify(OneWidth(3, 2, 3), shape=(3, 40, 40), geometry=geometry)
     assert not found.passed
     said = [f.detail for f in found.findings if not f.passed]
+    assert {f.witness for f in found.findings} == set(WITNESSES)
     assert any("fails on a window or patch that it should take: one width alone" in s for s in said)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
 from fullconv.errors import NotLocalError, UnknownOperatorError
@@ -11,7 +9,7 @@ from fullconv.geometry import Geometry
 from fullconv.tracing import trace
 from fullconv.verifying._certificate import Certificate, Finding
 from fullconv.verifying._trial import Trial, make_trial
-from fullconv.verifying._witnesses import footprint, gradients, patches, windows
+from fullconv.verifying._witnesses import WITNESSES
 
 
 def verify(
@@ -47,19 +45,18 @@ def verify(
             return Certificate(shape=tuple(shape), geometry=None, findings=(refused,))
     geometry.map_shape(tuple(shape[1:]))
     trial = make_trial(net, tuple(shape), geometry, seed)
-    witnesses = (footprint, windows, gradients, patches)
-    findings = tuple(_heard(witness, trial) for witness in witnesses)
+    findings = tuple(_heard(name, trial) for name in WITNESSES)
     return Certificate(shape=tuple(shape), geometry=geometry, findings=findings)
 
 
-def _heard(witness: Callable[[Trial], Finding], trial: Trial) -> Finding:
+def _heard(name: str, trial: Trial) -> Finding:
     """Return what a witness finds; that the network fails on what it should take is a finding, too."""
     try:
-        return witness(trial)
+        return WITNESSES[name](trial)
     except RuntimeError as error:
         said = str(error).strip().split("\n")[0]
         return Finding(
-            witness=witness.__name__,
+            witness=name,
             cases=1,
             error=float("inf"),
             passed=False,

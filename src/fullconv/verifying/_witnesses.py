@@ -6,7 +6,7 @@ and on cropped patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import torch
@@ -22,6 +22,11 @@ NUM_PATCHES = 8
 MAX_FOOTPRINTS = 12
 LARGE = 1e3  # beside pixels of about 1
 
+FOOTPRINT = "footprint of units"
+WINDOWS = "random windows against the whole map"
+GRADIENTS = "gradients of random units, windowed against plain autograd"
+PATCHES = "cropped patches"
+
 
 def footprint(trial: Trial) -> Finding:
     """Poison all pixels outside a unit's field, and the outermost ones inside it.
@@ -35,9 +40,7 @@ def footprint(trial: Trial) -> Finding:
             cases, worst = cases + 1, max(worst, error)
             if error > TOLERANCE and not detail:
                 detail = f"unit {unit} {fault}; its field is {trial.geometry.field_of(unit)}"
-    return Finding(
-        witness="footprint of units", cases=cases, error=worst, passed=not detail, detail=detail
-    )
+    return Finding(witness=FOOTPRINT, cases=cases, error=worst, passed=not detail, detail=detail)
 
 
 def _units(trial: Trial) -> Iterator[tuple[int, ...]]:
@@ -102,7 +105,7 @@ def windows(trial: Trial) -> Finding:
         worst = max(worst, error)
         detail = detail or problem
     return Finding(
-        witness="random windows against the whole map",
+        witness=WINDOWS,
         cases=NUM_WINDOWS,
         error=worst,
         passed=not detail,
@@ -137,9 +140,8 @@ def _compared(trial: Trial, window: Window) -> tuple[float, str]:
 def gradients(trial: Trial) -> Finding:
     """Sum over random units: gradients gathered window by window, against plain autograd."""
     named = dict(trial.net.named_parameters())
-    witness = "gradients of random units, windowed against plain autograd"
     if not named:
-        return Finding(witness=witness, cases=0, error=0.0, passed=True, detail="no weights")
+        return Finding(witness=GRADIENTS, cases=0, error=0.0, passed=True, detail="no weights")
     chosen = torch.rand(trial.map_shape, generator=trial.generator) < 0.3
     factors = torch.randn(trial.whole.shape, generator=trial.generator, dtype=torch.float64)
     factors *= chosen
@@ -148,11 +150,13 @@ def gradients(trial: Trial) -> Finding:
         found = _gathered(trial, factors, list(named.values()))
     except (RuntimeError, ValueError) as error:
         detail = f"the network does not take a window: {error}"
-        return Finding(witness=witness, cases=1, error=1.0, passed=False, detail=detail)
+        return Finding(witness=GRADIENTS, cases=1, error=1.0, passed=False, detail=detail)
     errors = [_relative(f, e) for f, e in zip(found, expected, strict=True)]
     worst = max(errors)
     detail = "" if worst <= TOLERANCE else f"first off at `{list(named)[_first(errors)]}`"
-    return Finding(witness=witness, cases=len(named), error=worst, passed=not detail, detail=detail)
+    return Finding(
+        witness=GRADIENTS, cases=len(named), error=worst, passed=not detail, detail=detail
+    )
 
 
 def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor, ...]:
@@ -204,12 +208,11 @@ def patches(trial: Trial) -> Finding:
     A padded one does not. If it knows its patch (``meta["patch"]``, as a network made from a classifier
     does), its units are compared with the patches that they stand for, and the difference is told.
     """
-    witness = "cropped patches"
     first, last = (0,) * len(trial.map_shape), tuple(m - 1 for m in trial.map_shape)
     phases = [phase for axis in trial.geometry.axes for phase in axis.phases]
     more = any(phase.first < phase.start for phase in phases)  # than its field makes a unit exact
     if more or any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last)):
-        return _padded_patches(trial, witness)
+        return _padded_patches(trial)
     worst = 0.0
     for _ in range(NUM_PATCHES):
         unit = tuple(trial.draw(m - 1) for m in trial.map_shape)
@@ -220,18 +223,18 @@ def patches(trial: Trial) -> Finding:
         )
     detail = "" if worst <= TOLERANCE else "a unit differs from the network on its cropped field"
     return Finding(
-        witness=witness, cases=NUM_PATCHES, error=worst, passed=not detail, detail=detail
+        witness=PATCHES, cases=NUM_PATCHES, error=worst, passed=not detail, detail=detail
     )
 
 
-def _padded_patches(trial: Trial, witness: str) -> Finding:
+def _padded_patches(trial: Trial) -> Finding:
     """Tell by how much units differ from the network on the patches that they stand for."""
     patch: tuple[int, ...] | None = getattr(trial.net, "meta", {}).get("patch")
     steps = [Fraction(stride) for stride in trial.geometry.stride]
     fits = patch and all(a <= b for a, b in zip(patch, trial.shape, strict=True))
     if not patch or not fits or any(step.denominator > 1 for step in steps):
         return Finding(
-            witness=witness, cases=0, error=0.0, passed=True,
+            witness=PATCHES, cases=0, error=0.0, passed=True,
             detail="units see padding, so a cropped patch is another image",
         )  # fmt: skip
     worst = 0.0
@@ -245,6 +248,14 @@ def _padded_patches(trial: Trial, witness: str) -> Finding:
         worst = max(worst, float((found - expected).abs().max()) / trial.scale)
     shown = " x ".join(map(str, patch))
     return Finding(
-        witness=witness, cases=NUM_PATCHES, error=worst, passed=True,
+        witness=PATCHES, cases=NUM_PATCHES, error=worst, passed=True,
         detail=f"measured, not required: a cropped patch of {shown} px is padded where the map sees image",
     )  # fmt: skip
+
+
+WITNESSES: dict[str, Callable[[Trial], Finding]] = {
+    FOOTPRINT: footprint,
+    WINDOWS: windows,
+    GRADIENTS: gradients,
+    PATCHES: patches,
+}
