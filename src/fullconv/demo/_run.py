@@ -22,8 +22,8 @@ from fullconv.images import open_dataset, survey
 from fullconv.networks import Normalized
 from fullconv.prediction import best_device
 from fullconv.reporting import write_report
-from fullconv.runs import Recipe, Run, save_weights
-from fullconv.training import TrainConfig, counting, train
+from fullconv.runs import Run, save_weights
+from fullconv.training import TrainConfig, counting, recipe_for, train
 
 NET = "fullconv.demo:digit_net"
 MINUTES = 2.1  # of learning; composing, evaluation and report take about half a minute more
@@ -140,16 +140,7 @@ def _learn_from_patches(
 
 def _network(config: TrainConfig) -> Normalized:
     """Return the network that training will build, with fresh weights."""
-    facts = survey(open_dataset(config.data))
-    recipe = Recipe(
-        name=config.net,
-        channels=facts.channels,
-        table=facts.classes,
-        mean=facts.mean,
-        std=facts.std,
-        options=config.options,
-    )
-    net = recipe.build()
+    net = recipe_for(config, survey(open_dataset(config.data))).build()
     assert isinstance(net, Normalized)
     return net
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fullconv.training._data import ImageData as ImageData
     from fullconv.training._evaluation import Evaluation as Evaluation
     from fullconv.training._evaluation import evaluate as evaluate
+    from fullconv.training._job import recipe_for as recipe_for
     from fullconv.training._losses import Criterion as Criterion
     from fullconv.training._losses import criterion as criterion
     from fullconv.training._module import Segmentation as Segmentation
@@ -45,6 +46,7 @@ __all__ = [
     "measuring",
     "read_config",
     "read_regimes",
+    "recipe_for",
     "resolve",
     "score_run",
     "train",
@@ -64,6 +66,7 @@ _HOME = {
     "fitting_regimes": "_train",
     "measuring": "_counting",
     "read_regimes": "_train",
+    "recipe_for": "_job",
     "resolve": "_resolve",
     "score_run": "_score_run",
     "UpperBound": "_upper_bound",
