@@ -103,6 +103,15 @@ def test_the_docs_say_how_much_memory_a_huge_image_takes() -> None:
     assert found["peak_over_budget"]["max"] <= 1.05
 
 
+def test_the_docs_say_what_steps_within_a_memory_cost() -> None:
+    text = (ROOT / "docs" / "larger-than-memory.md").read_text()
+    found = read(BENCHMARKS / "results" / "larger_than_memory.json")["figures"]["steps"]
+    times = {side: one["time_over_whole"]["median"] for side, one in found.items()}
+    assert f"took {times['4096']:.1f} times as long on 4096" in text
+    assert f"and {times['2048']:.1f} times on 2048" in text
+    assert all(0.09 < one["extra_over_whole"]["median"] < 0.11 for one in found.values())
+
+
 def test_the_docs_say_what_a_unit_at_every_position_costs() -> None:
     text = (ROOT / "docs" / "classifier-to-map.md").read_text()
     figures = read(BENCHMARKS / "results" / "dense.json")["figures"]

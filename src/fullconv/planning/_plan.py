@@ -226,8 +226,7 @@ def planned(
 
     course = step(batch).course
     weights = sum(p.numel() * p.element_size() for p in net.parameters() if p.requires_grad)
-    of_state = int(course.alive(["optimizer"])[0])
-    of_weights = int(course.alive(["parameters"])[0])
+    of_state, of_weights = (int(course.alive([k])[0]) for k in ("optimizer", "parameters"))
     draft = Draft(
         stage=stage,
         planner=Planner(net, None),
