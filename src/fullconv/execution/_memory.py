@@ -6,11 +6,11 @@ import ctypes
 import re
 import sys
 from math import ceil
-from pathlib import Path
 
 import psutil
 
 from fullconv.errors import BadConfigError
+from fullconv.execution._control_groups import left_by_groups
 from fullconv.tracing import Program, Value
 
 UNITS = {
@@ -59,10 +59,9 @@ def in_words(num_bytes: float) -> str:
 
 
 def available_bytes() -> int:
-    """Return the memory that this process may still take: what is free, within its control group."""
-    free = psutil.virtual_memory().available
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return free if limit is None else max(0, min(free, limit - (used or 0)))
+    """Return the memory that this process may still take: what is free, within its control groups."""
+    free, left = psutil.virtual_memory().available, left_by_groups()
+    return free if left is None else min(free, left)
 
 
 def return_freed_memory() -> None:
@@ -75,15 +74,6 @@ def return_freed_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt:
             mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-
-
-def _cgroup(name: str) -> int | None:
-    """Return a number of the process' control group, or None where there is none."""
-    try:
-        text = (Path("/sys/fs/cgroup") / name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def forward_bytes(program: Program) -> int:
