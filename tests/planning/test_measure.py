@@ -126,6 +126,46 @@ def test_small_images_are_like_the_planned_one_and_none_is_larger() -> None:
     assert measuring.small_shapes(tiny(), (3, 40, 50), Manner()) == [(3, 40, 50)]
 
 
+def test_images_that_are_small_themselves_are_measured_by_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, device = tiny(), torch.device("cpu")
+
+    def took(*args: object) -> list[small_steps.Took]:
+        assert args[-1] == [(3, (3, 40, 50)), (1, (3, 40, 50))]
+        return [
+            small_steps.Took(before_bytes=0, peak_bytes=30 * MIB, seconds=seconds)
+            for seconds in (0.7, 0.3)
+        ]
+
+    monkeypatch.setattr(measuring, "steps_here", took)
+    found = measuring.measured_here(net, (3, 40, 50), Manner(), device)
+    assert found.pace.start == pytest.approx(0.1)
+    assert found.pace.seconds(3 * measuring._work(net, (3, 40, 50)), 1) == pytest.approx(0.7)
+
+
+def test_steps_made_here_leave_network_and_random_numbers_as_they_were() -> None:
+    net, state = tiny(), torch.get_rng_state()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    (took,) = measuring.steps_here(net, Manner(), torch.device("cpu"), [(2, (3, 300, 300))], runs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    saved = 2 * (8 + 8 + 8) * 298 * 298 * 4  # what the convolution, the norm and the ReLU keep
+    assert took.peak_bytes - took.before_bytes > 0.8 * saved
+    assert took.seconds > 0
+
+
+def test_a_system_that_does_not_say_what_a_process_takes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError("no /proc here")
+
+    monkeypatch.setattr(measuring, "measure", missing)
+    with pytest.raises(fc.FullconvError, match=r"memory must be known .*, got no /proc here"):
+        measuring.steps_here(tiny(), Manner(), torch.device("cpu"), [(1, (3, 9, 9))])
+
+
 class Even(nn.Conv2d):
     """Takes multiples of 32 px only."""
 

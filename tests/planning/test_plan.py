@@ -1,6 +1,7 @@
 """What a plan says, against closed formulas and the steps that would be made."""
 
 import json
+import re
 from math import prod
 
 import pytest
@@ -54,7 +55,8 @@ def test_one_image_more_than_the_largest_batch_does_not_fit() -> None:
     def taken(batch: int) -> int:
         return rehearse_step(small(), SHAPE, batch=batch).peak_bytes + LOADED
 
-    assert taken(plan.largest_batch) <= plan.memory < taken(plan.largest_batch + 1)
+    usable = plan.memory / (1 + plan.reserve)
+    assert taken(plan.largest_batch) <= usable < taken(plan.largest_batch + 1)
     assert plan.choice.regime == "whole"
     assert plan.choice.peak_bytes == taken(plan.largest_batch)
     few = fc.plan(small(), SHAPE, memory="100 MiB", images=3)
@@ -202,6 +204,19 @@ def test_what_cannot_be_planned_is_refused(settings: dict[str, object], message:
 def test_the_nearest_sizes_of_a_network_that_is_not_traced_are_found() -> None:
     with pytest.raises(fc.FullconvError, match="nearest are 96 x 80 px and 112 x 96 px"):
         fc.plan(Halving(), SHAPE, memory="1 GiB")
+
+
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.GroupNorm(1, 16)], ids=["local", "not local"])
+def test_the_least_that_works_works_and_less_does_not(norm: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Conv2d(16, 2, 1))
+    with pytest.raises(fc.FullconvError, match="the least that works is") as refused:
+        fc.plan(net, (3, 320, 320), memory="1 MiB")
+    said = re.search(r"the least that works is ([\d.]+) MiB", str(refused.value))
+    assert said
+    least = float(said[1])
+    assert fc.plan(net, (3, 320, 320), memory=f"{least + 0.01} MiB").choice.batch == 1
+    with pytest.raises(fc.FullconvError, match="the least that works is"):
+        fc.plan(net, (3, 320, 320), memory=f"{0.98 * least} MiB")
 
 
 def test_what_would_make_it_fit_is_said_where_windows_are_not_exact() -> None:

@@ -114,7 +114,8 @@ def _nothing_fits(draft: Draft, one: int) -> str:
     )
     try:
         least, window = least_bytes(draft)
-        if least < one:
+        least = draft.gauge.needed(least)
+        if least < draft.gauge.needed(one):
             return (
                 f"{head}: the least that works is {amount(least)}, in windows of {times(window)} px"
             )
@@ -123,5 +124,6 @@ def _nothing_fits(draft: Draft, one: int) -> str:
         why = f"; windows would do with less, but {error}"
     half = replace(draft.stage.manner, precision="bf16")
     other = draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course)
+    one, other = draft.gauge.needed(one), draft.gauge.needed(other)
     in_half = f", or {amount(other)} in bf16" if other < one else ""
     return f"{head}: the least that works is {amount(one)}, for one whole image{in_half}{why}"

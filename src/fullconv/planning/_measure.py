@@ -17,12 +17,12 @@ from torch import nn
 
 from fullconv.errors import FullconvError
 from fullconv.execution import WITH_BACKWARD, operations
-from fullconv.planning._gauge import MEASURED_ERROR, Gauge
+from fullconv.planning._gauge import MEASURED_ERROR, MEASURED_RESERVE, Gauge
 from fullconv.planning._manner import Manner
 from fullconv.planning._pace import fitted
 from fullconv.planning._rehearsal import rehearse_step
 from fullconv.planning._sizes import nearest_shapes
-from fullconv.planning._small_steps import Took
+from fullconv.planning._small_steps import RUNS, Took, measure
 from fullconv.planning._twin import device_of
 from fullconv.tracing import hollow, record
 
@@ -30,6 +30,9 @@ from fullconv.tracing import hollow, record
 SMALL_PX = (160**2, 384**2)
 # A step that is measured takes no more than this, whatever was planned.
 MOST_BYTES = 2**30
+# In a process that has more to do, steps have no more operations, unless there are no smaller ones.
+MOST_WORK = 1e11
+FEW = 3  # images of a step, where one is as small as any that would be tried
 SECONDS = 300  # after which a small step is given up
 
 
@@ -47,15 +50,83 @@ def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
     device = device_of(net)
     # The largest one first: others leave kernels and freed memory behind.
     shapes = small_shapes(net, shape, manner)[::-1]
-    took = _in_a_process(net, manner, device, [(1, s) for s in shapes])
-    course = rehearse_step(net, shapes[0], manner=manner).course
-    work = [WITH_BACKWARD * operations(record(net, s[0], s[1:])) for s in shapes]
+    steps = _several(shapes)
+    return _gauge(net, manner, device, steps, _in_a_process(net, manner, device, steps))
+
+
+def _several(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Return steps of two sizes, the larger one first: over one image each, or over more of one shape."""
+    if len(shapes) > 1:
+        return [(1, shape) for shape in shapes]
+    return [(FEW, shapes[0]), (1, shapes[0])]
+
+
+def _gauge(
+    net: nn.Module,
+    manner: Manner,
+    device: torch.device,
+    steps: Sequence[tuple[int, tuple[int, ...]]],
+    took: Sequence[Took],
+) -> Gauge:
+    """Return what is known after some steps, the largest one first."""
+    images, shape = steps[0]
+    course = rehearse_step(net, shape, batch=images, manner=manner).course
+    work = [n * _work(net, shape) for n, shape in steps]
     return replace(
         Gauge.of(device.type).seen(course, took[0].peak_bytes - took[0].before_bytes),
         error=MEASURED_ERROR,
+        reserve=MEASURED_RESERVE,
         pace=fitted([(w, t.seconds) for w, t in zip(work, took, strict=True)]),
         measured=True,
     )
+
+
+def measured_here(
+    net: nn.Module, shape: tuple[int, ...], manner: Manner, device: torch.device
+) -> Gauge:
+    """Return what this machine makes of rehearsals, from small steps in this process.
+
+    They take no more than `MOST_BYTES`, and few seconds. Random numbers stay as they are.
+
+    Args:
+        net: The network, in the mode that it is trained in; it stays as it is.
+        shape: Of the images that are planned, `(channels, *spatial)`; small ones are like them.
+        manner: How steps are made.
+        device: Where.
+
+    Raises:
+        FullconvError: If no such step could be made; the message says why.
+    """
+    shapes = small_shapes(net, shape, manner)[::-1]
+    steps = _several([s for s in shapes if _work(net, s) <= MOST_WORK] or shapes[-1:])
+    return _gauge(net, manner, device, steps, steps_here(net, manner, device, steps))
+
+
+def steps_here(
+    net: nn.Module,
+    manner: Manner,
+    device: torch.device,
+    shapes: Sequence[tuple[int, tuple[int, ...]]],
+    runs: int = RUNS,
+) -> list[Took]:
+    """Return what steps over images of these numbers and shapes took in this process.
+
+    Args:
+        net: The network; a copy of it with other numbers is trained.
+        manner: How steps are made.
+        device: Where.
+        shapes: Numbers and shapes of images.
+        runs: Steps of each that are timed.
+
+    Raises:
+        FullconvError: If this system does not say what a process takes.
+    """
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            return measure(hollow(net), manner, device, shapes, runs)
+    except OSError as error:
+        raise FullconvError(f"memory must be known to be measured, got {error}") from error
 
 
 def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list[tuple[int, ...]]:
@@ -78,6 +149,11 @@ def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list
             f"would take more than {MOST_BYTES // 2**20} MiB"
         )
     return list(found)
+
+
+def _work(net: nn.Module, shape: tuple[int, ...]) -> float:
+    """Return the operations of a step over one image."""
+    return WITH_BACKWARD * operations(record(net, shape[0], shape[1:]))
 
 
 def _fitting(net: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from fullconv.planning._gauge import Gauge
 from fullconv.planning._largest import largest
 from fullconv.planning._manner import Manner, OptimizerName, Precision
 from fullconv.planning._measure import measured
+from fullconv.planning._ranks import first_rank_says
 from fullconv.planning._regimes import Draft, RegimePlan, through_windows, whole
 from fullconv.planning._rehearsal import Rehearsal, rehearse_forward, rehearse_step
 from fullconv.planning._sizes import checked
@@ -57,12 +58,13 @@ class Plan:
         layers: The same by layer.
         bill: Where the memory goes when a step over `batch` whole images takes most.
         forward_bytes: What a forward pass over one whole image takes, without gradients.
-        largest_batch: Whole images that fit into one step; 0 if not even one does.
+        largest_batch: Whole images that fit into one step, a reserve kept; 0 if not even one does.
         regimes: What steps of each regime take and cost.
         patch_px: Pixels of the sub-image that one unit needs, cut out by itself; None if the field
             is not finite.
         choice: What to do.
         error: How far off the peak may be, as a share of it.
+        reserve: Share of the peak of what is chosen that is kept free, for it may be too small.
         measured: Whether a step was measured for it.
     """
 
@@ -89,6 +91,7 @@ class Plan:
     patch_px: int | None
     choice: Choice
     error: float
+    reserve: float
     measured: bool
 
     @property
@@ -185,7 +188,7 @@ def plan(
         images=images,
         samplers={} if sampler is None else {_name(sampler): sampler},
         manner=manner,
-        gauge=measured(net, tuple(shape), manner) if measure else None,
+        gauge=first_rank_says(lambda: measured(net, tuple(shape), manner)) if measure else None,
     )
 
 
@@ -238,7 +241,8 @@ def planned(
         images=images,
     )
     regimes = _regimes(draft, batch, taken(batch), samplers)
-    most = largest(taken, memory, images)
+    assert draft.usable is not None
+    most = largest(taken, draft.usable, images)
     patch = patch_px(draft)
     return Plan(
         network=type(net).__name__,
@@ -264,6 +268,7 @@ def planned(
         patch_px=patch,
         choice=choose(draft, regimes, most, taken, patch),
         error=gauge.error,
+        reserve=gauge.reserve,
         measured=gauge.measured,
     )
 

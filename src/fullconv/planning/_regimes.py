@@ -26,8 +26,8 @@ from fullconv.tracing import record
 
 # Units of one image above which they are not drawn one by one to be planned: all are taken.
 MOST_DRAWN = 2**26
-# What a plan takes of its memory at least, where larger windows would help.
-ENOUGH = 0.88
+# What a plan takes of the usable memory at least, where larger windows would help.
+ENOUGH = 0.92
 ROUNDS = 4
 # How far the estimate of what a window takes may be above what it takes.
 MOST_ABOVE = 1.5
@@ -134,6 +134,11 @@ class Draft:
         return self.shape[1:]
 
     @property
+    def usable(self) -> int | None:
+        """Bytes that a planned step may take: of the memory, but the reserve; None for no limit."""
+        return None if self.memory is None else int(self.memory / (1 + self.gauge.reserve))
+
+    @property
     def data_bytes(self) -> int:
         """Bytes of one image and its labels."""
         return 4 * prod(self.shape) + 8 * prod(self.map_shape)
@@ -201,27 +206,28 @@ def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
     Raises:
         FullconvError: If not even the smallest windows fit.
     """
-    if draft.memory is None:
+    usable = draft.usable
+    if usable is None:
         return _planned(draft, name, units, None)
-    left = draft.memory - draft.standing - draft.gauge.loaded - len(units) * draft.data_bytes
+    left = usable - draft.standing - draft.gauge.loaded - len(units) * draft.data_bytes
     least = _least_estimate(draft)
     if left < least / MOST_ABOVE:
         raise FullconvError(
             f"the smallest windows take about {amount(least)}, where {amount(max(0, left))} of "
-            f"{amount(draft.memory)} are left beside weights, gradients, optimiser and "
+            f"{amount(usable)} are left beside weights, gradients, optimiser and "
             f"{len(units)} images with their labels"
         )
     step_bytes, best = max(left, least), None
     for _ in range(ROUNDS):
         found = _planned(draft, name, units, step_bytes)
-        if found.peak_bytes <= draft.memory:
+        if found.peak_bytes <= usable:
             best = found if best is None else max(best, found, key=lambda f: f.peak_bytes)
-            if found.peak_bytes >= ENOUGH * draft.memory or found.is_whole(draft.sides):
+            if found.peak_bytes >= ENOUGH * usable or found.is_whole(draft.sides):
                 break
-        taken = found.peak_bytes - (draft.memory - left)
+        taken = found.peak_bytes - (usable - left)
         step_bytes = max(least, int(step_bytes * 0.96 * left / max(1, taken)))
     if best is None:
-        raise FullconvError(f"not even the smallest windows fit into {amount(draft.memory)}")
+        raise FullconvError(f"not even the smallest windows fit into {amount(usable)}")
     return best
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -119,9 +120,14 @@ def with_numbers(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def measure(
-    net: nn.Module, manner: Manner, device: torch.device, shapes: list[tuple[int, tuple[int, ...]]]
+    net: nn.Module,
+    manner: Manner,
+    device: torch.device,
+    shapes: Sequence[tuple[int, tuple[int, ...]]],
+    runs: int = RUNS,
 ) -> list[Took]:
-    """Return what steps took, for each number and shape of images."""
+    """Return what steps took, for each number and shape of images; the fastest of some runs."""
+    import_module("torch._dynamo")  # optimisers do, in their first step
     meter = Meter(device)
     before = meter.now()
     steps = Steps(with_numbers(net, device), manner, device)
@@ -129,7 +135,7 @@ def measure(
     for batch, shape in shapes:
         steps.make(batch, shape)
         meter.start()
-        seconds = min(steps.make(batch, shape) for _ in range(RUNS))
+        seconds = min(steps.make(batch, shape) for _ in range(runs))
         found.append(
             Took(
                 before_bytes=before,
@@ -142,7 +148,6 @@ def measure(
 
 def main(folder: Path) -> None:
     """Read what to do from a folder, and print what it took."""
-    import_module("torch._dynamo")  # optimisers do, in their first step
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
     torch.set_num_threads(job["threads"])
     return_freed_memory()
