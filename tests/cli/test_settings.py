@@ -23,6 +23,12 @@ from fullconv.training import TrainConfig
 def test_an_option_is_the_number_the_truth_or_the_name_that_it_looks_like(
     text: str, value: Any, fullconv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = settings_of(fullconv, monkeypatch, "--options.choice", text).options["choice"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def settings_of(fullconv: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> TrainConfig:
+    """What `fullconv train` would be told by these flags."""
     asked: list[TrainConfig] = []
 
     def stop(settings: TrainConfig, **_: Any) -> None:
@@ -30,6 +36,19 @@ def test_an_option_is_the_number_the_truth_or_the_name_that_it_looks_like(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fullconv.training.train", stop, raising=False)
-    assert fullconv("train", "data", "--options.choice", text).status == 130
-    (found,) = [settings.options["choice"] for settings in asked]
-    assert (found, type(found)) == (value, type(value))
+    assert fullconv("train", "data", *flags).status == 130
+    (found,) = asked
+    return found
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("3", 3)])
+def test_images_of_a_step_are_a_number_or_chosen(
+    text: str, value: Any, fullconv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings_of(fullconv, monkeypatch, "--batch", text).batch == value
+
+
+def test_images_of_a_step_are_nothing_else(fullconv: Any) -> None:
+    found = fullconv("train", "data", "--batch", "some")
+    assert found.status
+    assert "batch" in found.err

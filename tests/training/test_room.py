@@ -36,7 +36,7 @@ def test_steps_that_do_not_fit_are_cut_and_the_run_stays_the_same(
     step = whole.memory()["step"]
     assert step["fits"] is True
     assert step["images"] == 2
-    monkeypatch.setattr(_room, "_left", lambda *_: step["bill"]["saved"] // 3)
+    monkeypatch.setattr(_room, "left_now", lambda *_: step["bill"]["saved"] // 3)
     cut = trained(scenes, tmp_path / "cut", said)
     assert "steps are cut into windows: uncut, they take more than" in said.getvalue()
     assert cut.memory()["step"]["fits"] is False
@@ -49,7 +49,7 @@ def test_steps_that_neither_fit_nor_can_be_cut_are_refused_by_the_layer(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_room, "SMALL_PX", 0)
-    monkeypatch.setattr(_room, "_left", lambda *_: 100_000)
+    monkeypatch.setattr(_room, "left_now", lambda *_: 100_000)
     with pytest.raises(NotLocalError, match="BatchNorm"):
         trained(scenes, tmp_path / "run", io.StringIO(), options=LOCAL | {"norm": "batch"})
 

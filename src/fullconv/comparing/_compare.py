@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fullconv.comparing._batch import check_batch
 from fullconv.comparing._curve import Across, Figure, curve
 from fullconv.comparing._verdict import Verdict, verdict
 from fullconv.errors import BadConfigError, BadRunError
@@ -62,6 +63,7 @@ def compare(
             f"`regimes` must be two different ones at least, each with a seed, got "
             f"{', '.join(regimes) or 'none'} and {seeds} seeds; try whole,crop:4x256"
         )
+    check_batch(config)
     console = console or Console(stderr=True)
     for name in regimes:
         replace(config, sampling=name)  # refuses what is no regime, before hours are spent

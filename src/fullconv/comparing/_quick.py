@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning.pytorch import seed_everything
 from rich.console import Console
 
+from fullconv.comparing._batch import check_batch
 from fullconv.images import Dataset, Survey, open_dataset, survey
 from fullconv.training import Reading, TrainConfig, counting, fitting_regimes, read_regimes
 
@@ -37,6 +38,7 @@ def measure(
 
 
 def _opened(config: TrainConfig, console: Console | None) -> tuple[Dataset, Survey]:
+    check_batch(config)
     dataset = open_dataset(config.data)
     with counting(console or Console(stderr=True), "reading") as progress:
         return dataset, survey(dataset, progress=progress)

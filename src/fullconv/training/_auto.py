@@ -19,7 +19,7 @@ from torch import nn
 from fullconv.errors import FullconvError
 from fullconv.prediction import best_device
 from fullconv.training._data import ImageData
-from fullconv.training._losses import Criterion
+from fullconv.training._losses import Criterion, on
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading, read
 from fullconv.training._regime import Regime, regime
@@ -120,8 +120,9 @@ def choose(
         return Choice(regime=regimes[0], readings=(), ending=not data.large)
     data.setup()
     until = time.perf_counter() + within
-    twin = copy.deepcopy(net).to(best_device()).train()
-    steps = [Step(twin, criterion, sampler=one.sampler, memory=memory) for one in regimes]
+    device = best_device()
+    twin, loss = copy.deepcopy(net).to(device).train(), on(device, criterion)
+    steps = [Step(twin, loss, sampler=one.sampler, memory=memory) for one in regimes]
     readings: list[Reading] = []
     with suppress(FullconvError):  # whole images that neither fit nor may be cut
         cheapest = min(range(len(regimes)), key=lambda n: data.step_px(regimes[n]))

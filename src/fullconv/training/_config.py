@@ -71,7 +71,9 @@ class TrainConfig:
         epochs: How often every training image is seen. Give this or `minutes`.
         minutes: Time budget of the training itself, validation included. 5 if neither is given.
         lr: Largest learning rate; if not given, the one that goes with the optimiser.
-        batch: Images per step.
+        batch: Images per step; ``auto``: as many as fit and make training faster for each image, by steps
+            that are planned and small ones that are measured. A run notes the number that was chosen, and
+            is the same as one that is given it: how a step is cut does not touch its gradient.
         precision: ``32``, or ``bf16`` for autocast: faster on hardware that has it.
         seed: Seed of weights, order and augmentation.
         workers: Processes that read and augment; if not given, by device and cache.
@@ -105,7 +107,7 @@ class TrainConfig:
     epochs: int | None = None
     minutes: float | None = None
     lr: float | None = None
-    batch: int = 1
+    batch: int | Literal["auto"] = 1
     precision: Precision = "32"
     seed: int = 0
     workers: int | None = None
@@ -177,9 +179,12 @@ class TrainConfig:
             value = getattr(self, key)
             if value is None and key in ("epochs", "workers"):
                 continue
+            if value == "auto" and key == "batch":
+                continue
             if type(value) is not int or value < least:
+                other = ", or auto" if key == "batch" else ""
                 raise BadConfigError(
-                    f"`{key}` must be a whole number of at least {least}, got {value!r}"
+                    f"`{key}` must be a whole number of at least {least}{other}, got {value!r}"
                 )
         if self.recipe is not None:
             recipe_settings(self.recipe, self.net)  # refuses one that is not known
@@ -193,6 +198,11 @@ class TrainConfig:
         odd = [key for key in self.options if not isinstance(key, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
         if odd:
             raise BadConfigError(f"`options` must have names as keys, got {odd[0]!r}")
+
+    @property
+    def images(self) -> int:
+        """Images per step; 1 as long as `batch` = auto is not settled."""
+        return 1 if self.batch == "auto" else self.batch
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for YAML; the rate is the one that is used."""

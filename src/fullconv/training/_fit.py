@@ -44,7 +44,7 @@ def fit(
     module.say = console.print
     interval = validation_interval(data, data.regime)
     ending = Ending(validation_interval=interval)
-    whole = Regime(name="whole", images=config.batch)
+    whole = Regime(name="whole", images=config.images)
     callbacks: list[pl.Callback] = [
         Settling(),
         *([Turn(data, validation_interval(data, whole))] if data.turns else []),

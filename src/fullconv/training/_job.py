@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
@@ -14,12 +14,13 @@ from fullconv.images import Dataset, Survey
 from fullconv.prediction import process_memory
 from fullconv.runs import Recipe
 from fullconv.tracing import trace
+from fullconv.training._batch import Batch, batch_for
 from fullconv.training._config import TrainConfig
 from fullconv.training._data import ImageData
 from fullconv.training._losses import class_weights, criterion
 from fullconv.training._module import Segmentation
 from fullconv.training._regime import Regime, regime
-from fullconv.training._room import Room, left_for_steps, room_for
+from fullconv.training._room import Room, Rooms, left_for_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Job:
     """What a run works with.
 
     Attributes:
+        config: The settings, with a number of images per step.
         module: The network, its loss and its optimiser.
         data: The images.
         chosen: What steps are made of; None to choose by measuring.
@@ -35,6 +37,7 @@ class Job:
         memory: Bytes for the windows of a step; None where steps are not cut.
     """
 
+    config: TrainConfig
     module: Segmentation
     data: ImageData
     chosen: Regime | None
@@ -50,17 +53,56 @@ def job_for(
     net = recipe.build()
     _check_network(net, recipe)
     limit = None if config.memory is None else process_memory(config.memory)
+    chosen = _chosen(config, recipe, net)
     data = data_for(config, dataset, facts, limit)
-    chosen = None if config.sampling == "auto" else regime_of(config, recipe, net)
-    held = chosen.images if chosen and not chosen.cut else config.batch
+    module = module_for(config, net, facts, chosen, None)
+    rooms = Rooms(config, module.net, module.criterion, data, chosen.cut if chosen else None)
+    if config.batch == "auto":
+        config = _settled(config, rooms, recipe, data, console)
+        chosen = _chosen(config, recipe, net)
+        data = data_for(config, dataset, facts, limit)
+    held = chosen.images if chosen and not chosen.cut else config.images
     memory = None if limit is None else left_for_steps(limit, net, data, held)
-    module = module_for(config, net, facts, chosen, memory)
-    room = room_for(config, module.net, module.criterion, data, chosen)
+    module.keep_within(memory)
+    room = rooms.made(rooms.of(chosen.images if chosen else config.images))
+    if room.words:
+        console.print(room.words)
     if memory is None and not room.fits:
         memory = room.left
         module.keep_within(memory)
         console.print(f"steps are cut into windows: uncut, they take more than {in_words(memory)}")
-    return Job(module=module, data=data, chosen=chosen, room=room, limit=limit, memory=memory)
+    return Job(
+        config=config,
+        module=module,
+        data=data,
+        chosen=chosen,
+        room=room,
+        limit=limit,
+        memory=memory,
+    )
+
+
+def _chosen(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime | None:
+    return None if config.sampling == "auto" else regime_of(config, recipe, net)
+
+
+def _settled(
+    config: TrainConfig, rooms: Rooms, recipe: Recipe, data: ImageData, console: Console
+) -> TrainConfig:
+    """Return the settings with a number of images per step."""
+
+    def images_of(batch: int) -> int:
+        chosen = _chosen(replace(config, batch=batch), recipe, rooms.net)
+        return chosen.images if chosen else batch
+
+    if config.sampling.startswith(("crop", "patchwise")):
+        found = Batch(images=1, why=f"`sampling` = {config.sampling} counts what steps have")
+    elif data.large:
+        found = Batch(images=1, why="images are read in parts")
+    else:
+        found = batch_for(rooms, len(data.dataset.splits["train"]), images_of)
+    console.print(f"batch {found.images}: {found.why}")
+    return replace(config, batch=found.images)
 
 
 def recipe_for(config: TrainConfig, facts: Survey) -> Recipe:
@@ -83,7 +125,7 @@ def regime_of(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime:
         cell = trace(net.eval(), recipe.channels).axes[0].units
         net.train()
     ignore = recipe.table.ignore
-    return regime(config.sampling, batch=config.batch, ignore=ignore, cell=cell)
+    return regime(config.sampling, batch=config.images, ignore=ignore, cell=cell)
 
 
 def data_for(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | None) -> ImageData:
@@ -91,7 +133,7 @@ def data_for(config: TrainConfig, dataset: Dataset, facts: Survey, limit: int | 
     return ImageData(
         dataset,
         facts,
-        batch=config.batch,
+        batch=config.images,
         memory=limit,
         seed=config.seed,
         workers=config.workers,

@@ -9,6 +9,7 @@ set, not within each step, so that a step with few units of a rare class does no
 Shapes: ``N`` images, ``K`` classes, ``H`` and ``W`` px.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -166,6 +167,11 @@ def criterion(
             return Focal(weights=weights, ignore=ignore)
         case "dice":
             return Dice(weights=weights, ignore=ignore)
+
+
+def on(device: torch.device, criterion: Criterion) -> Criterion:
+    """Return a loss whose weights are on a device; the loss itself stays where it is."""
+    return copy.deepcopy(criterion).to(device) if isinstance(criterion, nn.Module) else criterion
 
 
 def class_weights(name: ClassWeights, counts: Sequence[int]) -> list[float] | None:

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
 from torch import nn
 
 from fullconv.errors import FullconvError
-from fullconv.planning import ERROR, MARGIN, Course, Manner, Stage, bill, layers, rehearse_step
+from fullconv.execution import WITH_BACKWARD, operations
+from fullconv.planning import (
+    MARGIN,
+    Course,
+    Gauge,
+    Manner,
+    Stage,
+    Took,
+    amount,
+    bill,
+    duration,
+    layers,
+    least_of_ranks,
+    measured_here,
+    rehearse_step,
+    steps_here,
+    times,
+)
 from fullconv.prediction import best_device, left_for_windows, process_memory
+from fullconv.tracing import record
 from fullconv.training._config import TrainConfig
 from fullconv.training._data import ImageData
 from fullconv.training._large import SHARED_BYTES
-from fullconv.training._losses import Criterion
-from fullconv.training._regime import Regime
+from fullconv.training._losses import Criterion, on
+from fullconv.training._shortage import is_shortage
 
+T = TypeVar("T")
+UNSEEN = Gauge.of("")  # what is loaded for good is counted beside steps
+SHORT_S = 5.0  # steps that take no longer are made once themselves, before the run
 LAYERS = 8  # that keep most are named
 SMALL_PX = 2**14  # steps of so few px are not planned: they fit, and are over sooner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """The largest step of a run, uncut, and the memory that it has.
+    """A step of a run, uncut and over its largest images, and the memory that it has.
 
     Attributes:
         images: Of that step.
@@ -34,23 +57,57 @@ class Room:
         left: Bytes that a step may add, weights, their gradients, the optimiser's state and the images
             counted already.
         held: Bytes of those.
-        course: What it takes, operator by operator; None if it could not be rehearsed.
-        why: Why not.
+        course: What it takes, operator by operator; None if it was not rehearsed.
+        gauge: What this machine makes of that.
+        work: Operations of the step.
+        made: What the step itself took, if it was made.
+        why: Why it was not rehearsed.
     """
 
     images: int
     shape: tuple[int, ...]
     left: int
-    held: int
-    course: Course | None
+    held: int = 0
+    course: Course | None = None
+    gauge: Gauge = UNSEEN
+    work: float = 0.0
+    made: Took | None = None
     why: str = ""
 
     @property
-    def fits(self) -> bool:
-        """Whether the step fits uncut, as far as is known, the error of the plan counted."""
+    def step_bytes(self) -> int:
+        """Bytes that the step adds: measured, or planned with a reserve; 0 if not known."""
+        if self.made is not None:
+            return max(0, self.made.peak_bytes - self.made.before_bytes - self.held)
         if self.course is None:
-            return True
-        return (self.course.peak_bytes - self.held) * (1 + ERROR) <= self.left
+            return 0
+        added = (self.course.peak_bytes - self.held) * max(1.0, self.gauge.factor)
+        return self.gauge.needed(round(added))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the step fits uncut, as far as is known."""
+        return self.step_bytes <= self.left
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of the step, as measured steps have it; None if none was measured."""
+        if self.made is not None:
+            return self.made.seconds
+        return self.gauge.pace.seconds(self.work, 1) if self.gauge.measured else None
+
+    @property
+    def words(self) -> str:
+        """What the step takes, in one line; empty if nothing was measured."""
+        if self.seconds is None:
+            return ""
+        images = (
+            f"{self.images} image{'s' if self.images > 1 else ''} of {times(self.shape[1:])} px"
+        )
+        about = "" if self.made else "about "
+        step = f"a step over {images} takes {about}{amount(self.step_bytes)} of {amount(self.left)}"
+        how = "measured" if self.made else "as small steps say that were made"
+        return f"{step} and {about}{duration(self.seconds)}, {how}"
 
     def to_json(self) -> dict[str, Any]:
         """Return where the memory goes, as JSON values."""
@@ -64,47 +121,105 @@ class Room:
         ranked = sorted(layers(self.course), key=lambda layer: -layer.saved_bytes)
         return found | {
             "peak_bytes": self.course.peak_bytes,
-            "error": ERROR,
+            "error": self.gauge.error,
+            "factor": self.gauge.factor,
+            "step_bytes": self.step_bytes,
+            "seconds": self.seconds,
+            "measured": self.made is not None,
             "bill": asdict(bill(self.course, beyond=0)),
             "layers": [asdict(layer) for layer in ranked[:LAYERS]],
         }
 
 
-def room_for(
-    config: TrainConfig,
-    net: nn.Module,
-    criterion: Criterion,
-    data: ImageData,
-    chosen: Regime | None,
-) -> Room:
-    """Return what the largest step of a run takes uncut, and has.
+class Rooms:
+    """What the largest steps of a run take uncut, by their number of images.
 
     Args:
         config: Settings of the run.
         net: The network, as it is trained.
         criterion: The loss.
         data: The images.
-        chosen: The regime; None for whole images.
+        cut: Side of the sub-images of a step; None for whole images.
     """
-    images = chosen.images if chosen else config.batch
-    channels = data.survey.channels
-    sides = max((data.survey.shapes[s.name] for s in data.dataset.splits["train"]), key=prod)
-    if chosen and chosen.cut:
-        sides = (chosen.cut,) * len(sides)
-    shape = (channels, *sides)
-    manner = Manner(precision=config.precision, optimizer=config.optimizer, total=criterion.total)
-    left = _left(config, net, data, images)
-    if images * prod(sides) <= SMALL_PX:
-        why = f"steps of {images} x {prod(sides)} px are taken to fit"
-        return Room(images=images, shape=shape, left=left, held=0, course=None, why=why)
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        net: nn.Module,
+        criterion: Criterion,
+        data: ImageData,
+        cut: int | None,
+    ) -> None:
+        self.net = net
+        largest = max((data.survey.shapes[s.name] for s in data.dataset.splits["train"]), key=prod)
+        sides = (cut,) * len(largest) if cut else largest
+        self.shape: tuple[int, ...] = (data.survey.channels, *sides)
+        self._left = partial(left_now, config, net, data)
+        self._device = best_device()
+        self._manner = Manner(
+            precision=config.precision,
+            optimizer=config.optimizer,
+            total=on(self._device, criterion).total,
+        )
+
+    def of(self, images: int, small_px: int | None = None) -> Room:
+        """Return what a step over so many images takes, and what there is for it.
+
+        Args:
+            images: Of the step.
+            small_px: Steps of no more px than these are not planned; None for `SMALL_PX`.
+        """
+        room = Room(images=images, shape=self.shape, left=self._left(images))
+        px = prod(self.shape[1:])
+        if images * px <= (SMALL_PX if small_px is None else small_px):
+            return replace(room, why=f"steps of {images} x {px} px are taken to fit")
+        try:
+            course = rehearse_step(self._stage, self.shape, batch=images).course
+        except FullconvError as error:
+            return replace(room, why=str(error))
+        trained = (p for p in self.net.parameters() if p.requires_grad)
+        weights = sum(p.numel() * p.element_size() for p in trained)
+        held = course.standing_bytes + weights + int(course.alive(["data"])[0])
+        work = images * self._work if self.gauge.measured else 0.0
+        return replace(room, held=held, course=course, gauge=self.gauge, work=work)
+
+    def made(self, room: Room) -> Room:
+        """Return the same, with what the step took when it was made: if it fits, and is short."""
+        if not room.fits or room.seconds is None or room.seconds > SHORT_S:
+            return room
+        steps = [(room.images, self.shape)]
+        found = _unless_short_of_memory(
+            lambda: steps_here(self.net, self._manner, self._device, steps, runs=1)
+        )
+        return room if found is None else replace(room, made=found[0])
+
+    @cached_property
+    def gauge(self) -> Gauge:
+        """What this machine makes of rehearsals: from small steps made now, where they can be made."""
+        found = _unless_short_of_memory(
+            lambda: measured_here(self.net, self.shape, self._manner, self._device)
+        )
+        return found or UNSEEN
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage(self.net, self._manner, self._device)
+
+    @cached_property
+    def _work(self) -> float:
+        return WITH_BACKWARD * operations(record(self.net, self.shape[0], self.shape[1:]))
+
+
+def _unless_short_of_memory(run: Callable[[], T]) -> T | None:
+    """Return what a run that measures returns; None if it cannot be made here."""
     try:
-        stage = Stage(net, manner, best_device())
-        course = rehearse_step(stage, shape, batch=images).course
-    except FullconvError as error:
-        return Room(images=images, shape=shape, left=left, held=0, course=None, why=str(error))
-    weights = sum(p.numel() * p.element_size() for p in net.parameters() if p.requires_grad)
-    held = course.standing_bytes + weights + int(course.alive(["data"])[0])
-    return Room(images=images, shape=shape, left=left, held=held, course=course)
+        return run()
+    except FullconvError:
+        return None
+    except RuntimeError as error:
+        if is_shortage(error):
+            return None
+        raise
 
 
 def left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) -> int:
@@ -114,27 +229,36 @@ def left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) -> 
     cached, and those of a step as they are read and put together, with one more on its way.
     """
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    largest = max(prod(shape) for shape in data.survey.shapes.values())
     if data.large:
         return left_for_windows(limit, net, held_bytes=2 * SHARED_BYTES + 3 * weights)
-    held = data.cached_bytes + (1 + images) * largest * (4 * data.survey.channels + 8) + 3 * weights
+    held = data.cached_bytes + (1 + images) * _image_bytes(data) + 3 * weights
     return left_for_windows(limit, net, held_bytes=held)
 
 
-def _left(config: TrainConfig, net: nn.Module, data: ImageData, images: int) -> int:
-    """Return the bytes that a step may add: within `memory`, or what is free but a margin."""
+def left_now(config: TrainConfig, net: nn.Module, data: ImageData, images: int) -> int:
+    """Return the bytes that a step may add: within `memory`, or what is free but a margin.
+
+    All ranks of a distributed run have the least of any.
+    """
     device = best_device()
     if config.memory is None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         weights = sum(p.numel() * p.element_size() for p in net.parameters())
-        return max(0, int(free * (1 - MARGIN["cuda"])) - 4 * weights)
+        held = 4 * weights + images * _image_bytes(data)
+        return least_of_ranks(max(0, int(free * (1 - MARGIN["cuda"])) - held))
     limit = process_memory(config.memory or f"{100 * (1 - MARGIN['cpu']):g}%")
     try:
-        return left_for_steps(limit, net, data, images)
+        return least_of_ranks(left_for_steps(limit, net, data, images))
     except FullconvError:
         if config.memory is not None:
             raise
-        return 0
+        return least_of_ranks(0)
+
+
+def _image_bytes(data: ImageData) -> int:
+    """Return the bytes of the largest image, as 32-bit numbers, with its labels."""
+    largest = max(prod(shape) for shape in data.survey.shapes.values())
+    return largest * (4 * data.survey.channels + 8)
 
 
 def peak_bytes() -> int:

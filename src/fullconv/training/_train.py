@@ -73,6 +73,7 @@ def train(
         check_same_kind(run, recipe)
     with _no_empty_folder(run):
         job = job_for(config, recipe, dataset, facts, console)
+    config = job.config
     if resume:
         _go_back_to_checkpoint(run, config, job.module)
     elif config.weights:
@@ -137,8 +138,8 @@ def read_regimes(
 def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
     """Return the names of the regimes worth comparing on these images: ends, and what lies between."""
     data = data_for(config, dataset, facts, None)
-    names = [one.name for one in candidates(data, config.batch)]
-    return [*names, "sampled:0.5"] if len(dataset.splits["train"]) > 2 * config.batch else names
+    names = [one.name for one in candidates(data, config.images)]
+    return [*names, "sampled:0.5"] if len(dataset.splits["train"]) > 2 * config.images else names
 
 
 def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, TrainConfig]:
@@ -173,15 +174,15 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
             job.module.net,
             job.module.criterion,
             job.data,
-            candidates(job.data, config.batch),
+            candidates(job.data, config.images),
             within=measuring_s(config.minutes),
             memory=job.memory,
         )
         write_json(run.sampling_json, choice.to_json())
         console.print(f"sampling {choice.why}")
         name, ending = choice.regime.name, choice.ending
-    whole = regime("whole", batch=config.batch) if ending and name != "whole" else None
-    job.data.follow(regime(name, batch=config.batch), whole)
+    whole = regime("whole", batch=config.images) if ending and name != "whole" else None
+    job.data.follow(regime(name, batch=config.images), whole)
 
 
 def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> None:
