@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ import fullconv as fc
 from fullconv.planning import Course, Manner, rehearse_step
 from fullconv.planning import _measure as measuring
 from fullconv.planning import _small_steps as small_steps
-from fullconv.planning._gauge import FACTOR_SPREAD, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
+from fullconv.planning._gauge import FACTOR_SPREAD, FLOOR, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
 from fullconv.planning._ledger import Block, Tick
 from fullconv.planning._pace import Pace, fitted
 
@@ -28,7 +29,26 @@ def course(standing: int, passing: int) -> Course:
 def test_a_step_that_takes_what_was_expected_changes_nothing() -> None:
     gauge, run = Gauge.of("cpu"), course(10 * MIB, 200 * MIB)
     assert gauge.taken(run) == 210 * MIB + LOADED_BYTES["cpu"]
-    assert gauge.seen(run, gauge.taken(run)) == gauge
+    found = gauge.seen(run, gauge.taken(run))
+    assert (found.loaded, found.factor) == (gauge.loaded, gauge.factor)
+
+
+def test_what_was_seen_is_known_better_and_more_is_usable() -> None:
+    """Against the inverse of the summed inverse variances, in matrices."""
+    gauge, run = Gauge.of("cpu"), course(10 * MIB, 200 * MIB)
+    found = gauge.seen(run, gauge.taken(run)).seen(run, gauge.taken(run))
+    before = np.diag([LOADED_SPREAD**2, FACTOR_SPREAD**2])
+    row = np.array([[1.0, 200 * MIB]])
+    after = np.linalg.inv(np.linalg.inv(before) + 2 * row.T @ row / NOISE**2)
+    loaded, both, factor = found.spread
+    np.testing.assert_allclose([[loaded, both], [both, factor]], after, rtol=1e-3)
+    for memory in (100 * MIB, 5000 * MIB):
+        usable = found.usable(memory)
+        assert gauge.usable(memory) < usable < memory
+        assert found.needed(usable) <= memory < found.needed(usable + 2)
+    # Far from what was seen, less is known.
+    near, far = (found.usable(memory) / memory for memory in (200 * MIB, 5000 * MIB))
+    assert far < near < 1 / (1 + FLOOR)
 
 
 @pytest.mark.parametrize("counted", [20 * MIB, 150 * MIB, 1000 * MIB])
@@ -132,10 +152,10 @@ def test_images_that_are_small_themselves_are_measured_by_their_number(
     net, device = tiny(), torch.device("cpu")
 
     def took(*args: object) -> list[small_steps.Took]:
-        assert args[-1] == [(3, (3, 40, 50)), (1, (3, 40, 50))]
+        assert args[-1] == [(4, (3, 40, 50)), (1, (3, 40, 50))]
         return [
             small_steps.Took(before_bytes=0, peak_bytes=30 * MIB, seconds=seconds)
-            for seconds in (0.7, 0.3)
+            for seconds in (0.9, 0.3)
         ]
 
     monkeypatch.setattr(measuring, "steps_here", took)
@@ -191,9 +211,10 @@ def test_a_gauge_is_measured_at_the_largest_small_step(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(measuring, "_in_a_process", took)
     found = measuring.measured(net, (3, 500, 500), Manner())
-    (first, second) = [shape for _, shape in asked[0]]
+    ((images, first), (one, second)) = asked[0]
+    assert (images, one) == (4, 1)
     assert first[1] > second[1]
-    small = rehearse_step(net, first).course
+    small = rehearse_step(net, first, batch=images).course
     assert found.measured
     assert found.taken(small) == pytest.approx(90 * MIB, rel=0.02)
     assert found.pace.rate > 0

@@ -112,10 +112,12 @@ def _nothing_fits(draft: Draft, one: int) -> str:
         f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients and "
         f"the optimiser's state alone take {amount(draft.standing)}"
     )
+    needed = draft.gauge.needed
+    whole = needed(one)
     try:
         least, window = least_bytes(draft)
-        least = draft.gauge.needed(least)
-        if least < draft.gauge.needed(one):
+        least = needed(least)
+        if least < whole:
             return (
                 f"{head}: the least that works is {amount(least)}, in windows of {times(window)} px"
             )
@@ -123,7 +125,6 @@ def _nothing_fits(draft: Draft, one: int) -> str:
     except NotLocalError as error:
         why = f"; windows would do with less, but {error}"
     half = replace(draft.stage.manner, precision="bf16")
-    other = draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course)
-    one, other = draft.gauge.needed(one), draft.gauge.needed(other)
-    in_half = f", or {amount(other)} in bf16" if other < one else ""
-    return f"{head}: the least that works is {amount(one)}, for one whole image{in_half}{why}"
+    other = needed(draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course))
+    in_half = f", or {amount(other)} in bf16" if other < whole else ""
+    return f"{head}: the least that works is {amount(whole)}, for one whole image{in_half}{why}"

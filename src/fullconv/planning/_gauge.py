@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import sqrt
 
 from fullconv.planning._ledger import Course
 from fullconv.planning._pace import USUAL, Pace
@@ -17,9 +17,9 @@ LOADED_SPREAD, FACTOR_SPREAD, NOISE = 6 * 2**20, 0.04, 2**20
 # Error of the peak to reckon with, before and after a measured step: 95 of 100 cases of
 # `benchmarks/plan.py` were within it.
 ERROR, MEASURED_ERROR = 0.12, 0.10
-# Of a planned peak is kept free besides: real ones were above it by no more, but once in 65 cases
-# before anything was measured.
-RESERVE, MEASURED_RESERVE = 0.12, 0.04
+# So much of a planned peak is kept free, and twice its spread: what is laid to the factor from a small
+# step is uncertain where the planned one is much larger.
+FLOOR = 0.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Gauge:
         loaded: Bytes that steps load for good, besides weights and the optimiser's state.
         factor: What a step takes for each byte that its rehearsal counts beyond those.
         error: How far off the sum may be, as a share of it.
-        reserve: Share of the sum to keep free, for it may be too small.
+        spread: Variances of loaded bytes and factor, and between them what they have in common.
         pace: Operations as seconds.
         measured: Whether this was measured here.
     """
@@ -38,7 +38,7 @@ class Gauge:
     loaded: int
     factor: float = 1.0
     error: float = ERROR
-    reserve: float = RESERVE
+    spread: tuple[float, float, float] = (LOADED_SPREAD**2, 0.0, FACTOR_SPREAD**2)
     pace: Pace = USUAL
     measured: bool = False
 
@@ -51,19 +51,28 @@ class Gauge:
         """Return what is known after a step that took so many bytes.
 
         What it took beyond what was expected is laid to what is loaded and to the factor, as their
-        spreads have it: to the factor the more, the larger the step.
+        spreads have it: to the factor the more, the larger the step. Both are then known better (two
+        numbers with normal errors, seen through a sum of them).
 
         Args:
             course: Of its rehearsal.
             taken: Bytes, beyond those before the network.
         """
         counted = course.peak_bytes - course.standing_bytes
-        by_factor = FACTOR_SPREAD * counted
-        share = (taken - self.taken(course)) / (LOADED_SPREAD**2 + by_factor**2 + NOISE**2)
+        loaded, both, factor = self.spread
+        # How the sum varies with each of the two, and in all.
+        with_loaded, with_factor = loaded + both * counted, both + factor * counted
+        in_all = with_loaded + with_factor * counted + NOISE**2
+        share = (taken - self.taken(course)) / in_all
         return replace(
             self,
-            loaded=max(0, round(self.loaded + share * LOADED_SPREAD**2)),
-            factor=self.factor + share * FACTOR_SPREAD * by_factor,
+            loaded=max(0, round(self.loaded + share * with_loaded)),
+            factor=self.factor + share * with_factor,
+            spread=(
+                loaded - with_loaded**2 / in_all,
+                both - with_loaded * with_factor / in_all,
+                factor - with_factor**2 / in_all,
+            ),
         )
 
     def beyond(self, course: Course) -> int:
@@ -74,6 +83,16 @@ class Gauge:
         """Return the bytes that a run takes."""
         return course.peak_bytes + self.beyond(course)
 
-    def needed(self, taken: int) -> int:
-        """Return the memory that there must be for a step that takes so many bytes."""
-        return ceil(taken * (1 + self.reserve))
+    def needed(self, taken: float) -> float:
+        """Return the memory that there must be for a step that is planned to take so many bytes."""
+        loaded, both, factor = self.spread
+        spread = sqrt(max(0.0, loaded + 2 * both * taken + factor * taken**2))
+        return taken * (1 + FLOOR) + 2 * spread
+
+    def usable(self, memory: int) -> int:
+        """Return the bytes that a planned step may take, for its need to be within the memory."""
+        low, high = 0.0, float(memory)
+        while high - low > 1:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.needed(middle) <= memory else (low, middle)
+        return int(low)

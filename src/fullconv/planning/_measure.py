@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 
 from fullconv.errors import FullconvError
 from fullconv.execution import WITH_BACKWARD, operations
-from fullconv.planning._gauge import MEASURED_ERROR, MEASURED_RESERVE, Gauge
+from fullconv.planning._gauge import MEASURED_ERROR, Gauge
 from fullconv.planning._manner import Manner
 from fullconv.planning._pace import fitted
 from fullconv.planning._rehearsal import rehearse_step
@@ -32,7 +32,9 @@ SMALL_PX = (160**2, 384**2)
 MOST_BYTES = 2**30
 # In a process that has more to do, steps have no more operations, unless there are no smaller ones.
 MOST_WORK = 1e11
-FEW = 3  # images of a step, where one is as small as any that would be tried
+FEW = 3  # images of a step at least, where one is as small as any that would be tried
+# What the larger step takes beyond weights, if few images are enough for it.
+TELLING_BYTES, MOST_IMAGES = 2**27, 4
 SECONDS = 300  # after which a small step is given up
 
 
@@ -50,15 +52,21 @@ def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
     device = device_of(net)
     # The largest one first: others leave kernels and freed memory behind.
     shapes = small_shapes(net, shape, manner)[::-1]
-    steps = _several(shapes)
+    steps = _several(net, shapes, manner)
     return _gauge(net, manner, device, steps, _in_a_process(net, manner, device, steps))
 
 
-def _several(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]]:
-    """Return steps of two sizes, the larger one first: over one image each, or over more of one shape."""
-    if len(shapes) > 1:
-        return [(1, shape) for shape in shapes]
-    return [(FEW, shapes[0]), (1, shapes[0])]
+def _several(
+    net: nn.Module, shapes: Sequence[tuple[int, ...]], manner: Manner
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return steps of two sizes, the larger one first.
+
+    It is over several images where one takes so little that what is loaded for good hides the rest.
+    """
+    course = rehearse_step(net, shapes[0], manner=manner).course
+    images = ceil(TELLING_BYTES / max(1, course.peak_bytes - course.standing_bytes))
+    least = 1 if len(shapes) > 1 else FEW
+    return [(min(max(images, least), MOST_IMAGES), shapes[0]), (1, shapes[-1])]
 
 
 def _gauge(
@@ -75,7 +83,6 @@ def _gauge(
     return replace(
         Gauge.of(device.type).seen(course, took[0].peak_bytes - took[0].before_bytes),
         error=MEASURED_ERROR,
-        reserve=MEASURED_RESERVE,
         pace=fitted([(w, t.seconds) for w, t in zip(work, took, strict=True)]),
         measured=True,
     )
@@ -98,7 +105,7 @@ def measured_here(
         FullconvError: If no such step could be made; the message says why.
     """
     shapes = small_shapes(net, shape, manner)[::-1]
-    steps = _several([s for s in shapes if _work(net, s) <= MOST_WORK] or shapes[-1:])
+    steps = _several(net, [s for s in shapes if _work(net, s) <= MOST_WORK] or shapes[-1:], manner)
     return _gauge(net, manner, device, steps, steps_here(net, manner, device, steps))
 
 

@@ -268,7 +268,7 @@ def planned(
         patch_px=patch,
         choice=choose(draft, regimes, most, taken, patch),
         error=gauge.error,
-        reserve=gauge.reserve,
+        reserve=memory / max(1, draft.usable) - 1,
         measured=gauge.measured,
     )
 

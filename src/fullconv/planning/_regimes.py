@@ -136,7 +136,7 @@ class Draft:
     @property
     def usable(self) -> int | None:
         """Bytes that a planned step may take: of the memory, but the reserve; None for no limit."""
-        return None if self.memory is None else int(self.memory / (1 + self.gauge.reserve))
+        return None if self.memory is None else self.gauge.usable(self.memory)
 
     @property
     def data_bytes(self) -> int:

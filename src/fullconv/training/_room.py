@@ -82,7 +82,7 @@ class Room:
         if self.course is None:
             return 0
         added = (self.course.peak_bytes - self.held) * max(1.0, self.gauge.factor)
-        return self.gauge.needed(round(added))
+        return round(self.gauge.needed(added))
 
     @property
     def fits(self) -> bool:
