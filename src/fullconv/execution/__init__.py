@@ -8,6 +8,7 @@ from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._memory import (
     available_bytes,
     forward_bytes,
+    give_back_freed_memory,
     in_words,
     parse_memory,
     return_freed_memory,
@@ -37,6 +38,7 @@ __all__ = [
     "choose",
     "evaluating",
     "forward_bytes",
+    "give_back_freed_memory",
     "gradients",
     "handed",
     "in_words",

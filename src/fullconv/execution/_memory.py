@@ -76,6 +76,14 @@ def return_freed_memory() -> None:
             mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
+def give_back_freed_memory() -> None:
+    """Have the C library give back to the system what it keeps of freed blocks, this once."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim:
+            trim(0)
+
+
 def forward_bytes(program: Program) -> int:
     """Return the most bytes that a forward pass without gradients holds at once, for one image.
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullconv.execution import laid_out, return_freed_memory
+from fullconv.execution import give_back_freed_memory, laid_out, return_freed_memory
 from fullconv.planning._manner import Manner
 
 RUNS = 2  # timed, of which the faster one counts
@@ -128,6 +128,7 @@ def measure(
 ) -> list[Took]:
     """Return what steps took, for each number and shape of images; the fastest of some runs."""
     import_module("torch._dynamo")  # optimisers do, in their first step
+    give_back_freed_memory()  # of steps before, which would hide what these take
     meter = Meter(device)
     before = meter.now()
     steps = Steps(with_numbers(net, device), manner, device)

@@ -66,7 +66,7 @@ def job_for(
     module.keep_within(memory)
     room = rooms.made(rooms.of(chosen.images if chosen else config.images))
     if room.words:
-        console.print(room.words)
+        console.print(room.words, soft_wrap=True)
     if memory is None and not room.fits:
         memory = room.left
         module.keep_within(memory)
@@ -101,7 +101,7 @@ def _settled(
         found = Batch(images=1, why="images are read in parts")
     else:
         found = batch_for(rooms, len(data.dataset.splits["train"]), images_of)
-    console.print(f"batch {found.images}: {found.why}")
+    console.print(f"batch {found.images}: {found.why}", soft_wrap=True)
     return replace(config, batch=found.images)
 
 
