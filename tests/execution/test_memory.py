@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from fullconv.errors import BadConfigError
 from fullconv.execution import _memory as memory_of
-from fullconv.execution import available_bytes, parse_memory
+from fullconv.execution import available_bytes, give_back_freed_memory, parse_memory
 from fullconv.execution._control_groups import left_by_groups
 
 GB, GIB, MIB = 10**9, 2**30, 2**20
@@ -126,3 +127,16 @@ def test_a_system_without_groups_has_no_limit_of_theirs(tmp_path: Path) -> None:
     assert groups.left() is None
     (groups.root / "memory.max").write_text("100\n")
     assert groups.left() == 100  # neither current use nor what is cached is known
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries are not told to")
+def test_what_is_kept_of_freed_blocks_is_given_back() -> None:
+    blocks = [b"x" * (40_000 + n) for n in range(1000)]  # too small to be mapped each by itself
+    last = blocks[-1]  # lies above the others, which therefore stay
+    held = psutil.Process().memory_info().rss
+    del blocks
+    kept = psutil.Process().memory_info().rss
+    give_back_freed_memory()
+    assert held - kept < 20_000_000
+    assert held - psutil.Process().memory_info().rss > 30_000_000
+    assert len(last) == 40_999

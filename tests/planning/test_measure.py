@@ -168,15 +168,10 @@ def test_steps_made_here_leave_network_and_random_numbers_as_they_were() -> None
     net, state = tiny(), torch.get_rng_state()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     (took,) = measuring.steps_here(net, Manner(), torch.device("cpu"), [(2, (3, 300, 300))], runs=1)
-    # Steps behind others take as much, though freed memory could be used again.
-    (again,) = measuring.steps_here(
-        net, Manner(), torch.device("cpu"), [(2, (3, 300, 300))], runs=1
-    )
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     saved = 2 * (8 + 8 + 8) * 298 * 298 * 4  # what the convolution, the norm and the ReLU keep
     assert took.peak_bytes - took.before_bytes > 0.8 * saved
-    assert again.peak_bytes - again.before_bytes > 0.8 * saved
     assert took.seconds > 0
 
 
