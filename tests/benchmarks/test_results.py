@@ -142,6 +142,21 @@ def test_the_docs_say_how_far_plans_are_off() -> None:
     assert f"torchinfo gives is off by {100 * found['torchinfo']['median']:.1f} %" in text
 
 
+def test_the_docs_say_what_planned_steps_took() -> None:
+    text = (ROOT / "docs" / "plan.md").read_text()
+    found = read(BENCHMARKS / "results" / "fits.json")["figures"]["crashes"]["summary"]
+    assert found["failed"] == 0
+    use, taken = found["use_of_these"], found["taken_over_planned"]
+    for said in (
+        f"In the {found['cases']} cases run so far none was above its budget",
+        f"{found['refused']} budgets were refused",
+        f"{found['of_these_using_enough']} of {found['more_would_have_helped']} plans used 85 %",
+        f"and the least {100 * use['min']:.0f} %",
+        f"took {taken['min']:.2f} to {taken['max']:.2f} of what was planned",
+    ):
+        assert said in text
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
 def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     bench = runpy.run_path(str(BENCHMARKS / "bench.py"))
