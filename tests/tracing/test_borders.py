@@ -35,10 +35,15 @@ def written(x: Tensor, rows: slice, columns: slice = slice(None)) -> Tensor:
     return y
 
 
-def behind(wide: Tensor, narrow: Tensor, rows: int) -> Tensor:
-    """One map in the first rows, another one behind them."""
-    y = wide.clone()
-    y[:, :, :rows] = narrow[:, :, :rows]
+def wide(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, (1, 7), 1, (0, 3))
+
+
+def behind(one: Tensor, other: Tensor, *bands: slice) -> Tensor:
+    """One map in bands of rows, another one behind them."""
+    y = one.clone()
+    for rows in bands:
+        y[:, :, rows] = other[:, :, rows]
     return y
 
 
@@ -60,7 +65,8 @@ EXACT: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
     "a corner": lambda x, conv: conv(written(x, slice(4), slice(-2, None))),
     "twice": lambda x, conv: written(conv(written(x, slice(3))), slice(2)),
     "a mask of the inside": lambda x, conv: conv(x) * written(torch.zeros_like(x[:, :2]), slice(2, -2), slice(2, -2)),
-    "wider rows behind the first": lambda x, conv: behind(F.avg_pool2d(conv(x), (1, 7), 1, (0, 3)), conv(x), 9),
+    "wider rows behind the first": lambda x, conv: behind(wide(conv(x)), conv(x), slice(9)),
+    "wider rows behind two bands": lambda x, conv: behind(wide(conv(x)), conv(x), slice(3), slice(3, 9)),
     "tiles": lambda x, conv: conv(x) * torch.eye(2).repeat(x.shape[2] // 2, x.shape[3] // 2),
     "channels counted": lambda x, conv: conv(x) * torch.ones_like(x[:, :2]).cumsum(1),
     "pooled": lambda x, conv: F.max_pool2d(conv(written(x, slice(3))), 2),
