@@ -131,7 +131,7 @@ def test_windows_take_what_a_step_through_them_takes(name: str, together: int) -
         rows = [
             batch[i : i + together] for batch in batches for i in range(0, len(batch), together)
         ]
-        step._in_turn(rows, 1.0).backward()
+        step._in_turn(rows, [], 1.0).backward()
         steps.optimizer.step()
 
     run()

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fullconv as fc
+from fullconv.execution._rewind import Rewind
+from fullconv.execution._rewinding import Rewinding
 from fullconv.execution._rolling import Rolling
 from fullconv.geometry import Axis, Box, Geometry
 from fullconv.tracing import stages
@@ -171,6 +173,28 @@ def check_rows(
     got = torch.cat([part for _, part in parts], 2)
     assert got.shape == whole.shape
     assert float((got - whole).abs().max()) < TOLERANCE * (float(whole.abs().max()) + 1e-300)
+    plan = Rewind(rows=draw.draw(st.integers(4, 40)), every=draw.draw(st.integers(1, 3)))
+    check_way_back(net, Rolling(net, found), plan, image)
+
+
+def check_way_back(net: Network, rolling: Rolling, plan: Rewind, image: Tensor) -> None:
+    """Go down the image and back: the gradient for it is that of the whole map."""
+    image = image.clone().requires_grad_()
+    with torch.enable_grad():
+        whole = net(image)
+        outer = torch.randn(whole.shape, generator=torch.Generator().manual_seed(6)).to(whole)
+        if not whole.requires_grad:
+            return
+        (expected,) = torch.autograd.grad(whole, [image], outer, allow_unused=True)
+    (found,) = Rewinding(rolling, plan).back(
+        lambda a, b: image[:, :, a:b],
+        [image],
+        lambda first, piece: (piece, outer[:, :, first : first + piece.shape[2]]),
+    )
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        scale = float(expected.abs().max()) + 1e-300
+        assert float((found - expected).abs().max()) < TOLERANCE * scale
 
 
 def check_sizes(net: Network, geometry: Geometry, draw: st.DataObject) -> None:

@@ -28,7 +28,9 @@ def handed(loss: Tensor, leaves: Sequence[Tensor], grads: Sequence[Tensor | None
 
 
 def gradients(
-    outputs: Tensor, inputs: Sequence[Tensor], grad_outputs: Tensor | None = None
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
 ) -> Sequence[Tensor | None]:
     """Return the gradient of each input; None for those that the outputs do not depend on."""
     return torch.autograd.grad(outputs, inputs, grad_outputs, allow_unused=True)

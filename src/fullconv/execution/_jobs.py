@@ -8,6 +8,7 @@ from typing import Any
 
 from fullconv.execution._ahead import ahead
 from fullconv.execution._checks import is_read
+from fullconv.execution._rewind import Rewind
 from fullconv.execution._units import Terms
 from fullconv.geometry import Box, Window
 
@@ -19,25 +20,29 @@ class Job:
     Attributes:
         image: The image.
         window: The window.
-        find: Returns the units; their labels may be read for it.
+        find: Returns the units of a box; their labels may be read for it.
         number: Of the image within the step.
         alone: Whether the image has no other windows.
         exact: Whether the window's map must be of these units alone.
+        down: How the network runs down the window and back; None for at once.
     """
 
     image: Any
     window: Window
-    find: Callable[[], Terms]
+    find: Callable[[Box], Terms]
     number: int
     alone: bool
     exact: bool
+    down: Rewind | None = None
 
     def load(self) -> Loaded:
         """Return the window with its units, and its pixels where they are not in memory yet."""
         if is_read(self.image):
             pixels = self.image[(slice(None), *self.window.reads.slices)]
-            return Loaded(self, pixels, Box.whole(self.window.reads.shape), self.find())
-        return Loaded(self, self.image, self.window.reads, self.find())
+            return Loaded(
+                self, pixels, Box.whole(self.window.reads.shape), self.find(self.window.units)
+            )
+        return Loaded(self, self.image, self.window.reads, self.find(self.window.units))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

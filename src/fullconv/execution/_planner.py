@@ -49,7 +49,7 @@ class Planner:
         self.net, self.memory = net, memory
         self.speed = Speed()
         self._search_s = SEARCH_S
-        self._modes: tuple[object, ...] = ()
+        self.modes: tuple[object, ...] = ()
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
         self._drops: dict[tuple[int, int], Drops] = {}
@@ -287,8 +287,8 @@ class Planner:
             *(module.training for module in self.net.modules()),
             *((p.requires_grad, p.dtype) for p in self.net.parameters()),
         )
-        if modes != self._modes:
-            self._modes = modes
+        if modes != self.modes:
+            self.modes = modes
             self._geometries.clear()
             self._costs.clear()
             self._drops.clear()

@@ -20,9 +20,12 @@ from fullconv.tracing import Call, Stage, Stages, Value, replaced
 
 aten = torch.ops.aten
 
+Read = Callable[[int, int], Tensor]  # rows `[start, stop)` of an image, `(1, channels, rows, ...)`
+State = Mapping[Value, tuple[int, Tensor]]  # what is kept between two passes, and its first rows
+
 
 @dataclass(slots=True)
-class _Kept:
+class Kept:
     """The rows of one value that may still be read: pieces in order, without gaps."""
 
     dim: int
@@ -31,11 +34,19 @@ class _Kept:
     def take(self, start: int, stop: int) -> Tensor:
         """Return the rows `[start, stop)`."""
         found = [
-            piece.narrow(self.dim, max(start - first, 0), min(stop, last) - max(start, first))
+            part_of(piece, self.dim, max(start - first, 0), min(stop, last) - max(start, first))
             for first, piece in self.pieces
             if start < (last := first + piece.shape[self.dim]) and first < stop
         ]
         return found[0] if len(found) == 1 else torch.cat(found, self.dim)
+
+    @property
+    def stop(self) -> int:
+        """One past the last row; 0 where there is none."""
+        if not self.pieces:
+            return 0
+        first, piece = self.pieces[-1]
+        return first + piece.shape[self.dim]
 
     def drop_before(self, row: int) -> None:
         """Forget the rows before this one; a piece of which little is left is copied."""
@@ -46,7 +57,35 @@ class _Kept:
             size = piece.shape[self.dim]
             left = first + size - row
             if 2 * left <= size:
-                self.pieces[0] = row, piece.narrow(self.dim, size - left, left).clone()
+                self.pieces[0] = row, part_of(piece, self.dim, size - left, left).clone()
+
+
+class _Part(torch.autograd.Function):
+    """Some rows; their gradient is laid out as the whole tensor is, which plain slices do not keep."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, dim: int, start: int, rows: int) -> Tensor:
+        ctx.place = dim, start, rows
+        ctx.like = whole.shape, whole.stride()
+        return whole.narrow(dim, start, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (dim, start, rows), (shape, stride) = ctx.place, ctx.like
+        grad = outputs[0].new_empty_strided(shape, stride)
+        grad.narrow(dim, 0, start).zero_()
+        grad.narrow(dim, start, rows).copy_(outputs[0])
+        grad.narrow(dim, start + rows, shape[dim] - start - rows).zero_()
+        return grad, None, None, None
+
+
+def part_of(whole: Tensor, dim: int, start: int, rows: int) -> Tensor:
+    """Return some rows of a tensor."""
+    if rows == whole.shape[dim]:
+        return whole
+    if whole.requires_grad and torch.is_grad_enabled():
+        return _Part.apply(whole, dim, start, rows)  # pyright: ignore[reportReturnType] (untyped)
+    return whole.narrow(dim, start, rows)
 
 
 class Rolling:
@@ -58,17 +97,12 @@ class Rolling:
     """
 
     def __init__(self, net: nn.Module, found: Stages) -> None:
-        self._stages = found
+        self.stages = found
         self._read = readers_of(found).keys()
         named = dict(net.named_parameters()) | dict(net.named_buffers())
-        values = {value: named[name] for name, value in found.program.weights.items()}
-        for call in found.constants:
-            values |= _outputs(call, _run(call, values.get))
-        self._constants: Mapping[Value, Tensor] = values
+        self._weights = {value: named[name] for name, value in found.program.weights.items()}
 
-    def __call__(
-        self, read: Callable[[int, int], Tensor], rows: int
-    ) -> Iterator[tuple[int, Tensor]]:
+    def __call__(self, read: Read, rows: int) -> Iterator[tuple[int, Tensor]]:
         """Yield the map from its first row to its last: pieces `(1, classes, rows, ...)`.
 
         Args:
@@ -78,33 +112,56 @@ class Rolling:
         Yields:
             The first row of a piece, and the piece.
         """
-        kept = {value: _Kept(dim) for value, dim in self._stages.dims.items()}
-        for begin, stop, runs in passes(self._stages, rows):
-            if stop > begin:
-                kept[self._stages.program.image].pieces.append((begin, read(begin, stop)))
-            for run in runs:
-                self._go_on(run, kept)
-            done = kept[self._stages.program.output]
-            yield from done.pieces
-            done.pieces.clear()
+        constants, kept = self.constants(), self.kept({})
+        for one in passes(self.stages, rows):
+            yield from self.go_on(one, kept, read, constants)
 
-    def _go_on(self, run: Run, kept: dict[Value, _Kept]) -> None:
-        """Make the rows of a run, and drop what nothing will read any more."""
-        if run.stop > run.first:
-            for value, made in self._made(run, kept).items():
-                if value in self._read or value is self._stages.program.output:
-                    kept[value].pieces.append((run.first, made))
-        for value, row in run.dropped:
-            kept[value].drop_before(row)
+    def constants(self) -> dict[Value, Tensor]:
+        """Return the weights, and what is made of them alone."""
+        values: dict[Value, Tensor] = dict(self._weights)
+        for call in self.stages.constants:
+            values |= _outputs(call, _run(call, values.get))
+        return values
 
-    def _made(self, run: Run, kept: dict[Value, _Kept]) -> dict[Value, Tensor]:
+    def kept(self, state: State) -> dict[Value, Kept]:
+        """Return the rows of all values in a state; there are none in an empty one."""
+        found = {value: Kept(dim) for value, dim in self.stages.dims.items()}
+        for value, (first, part) in state.items():
+            found[value].pieces.append((first, part))
+        return found
+
+    def go_on(
+        self,
+        one: Pass,
+        kept: dict[Value, Kept],
+        read: Read,
+        constants: Mapping[Value, Tensor],
+    ) -> list[tuple[int, Tensor]]:
+        """Return the pieces of the map that a pass makes, and their first rows; change what is kept."""
+        program = self.stages.program
+        if one.stop > one.begin:
+            kept[program.image].pieces.append((one.begin, read(one.begin, one.stop)))
+        for run in one.runs:
+            if run.stop > run.first:
+                for value, made in self._made(run, kept, constants).items():
+                    if value in self._read or value is program.output:
+                        kept[value].pieces.append((run.first, made))
+            for value, row in run.dropped:
+                kept[value].drop_before(row)
+        done = list(kept[program.output].pieces)
+        kept[program.output].pieces.clear()
+        return done
+
+    def _made(
+        self, run: Run, kept: dict[Value, Kept], constants: Mapping[Value, Tensor]
+    ) -> dict[Value, Tensor]:
         """Return the rows of what a stage makes in a run."""
         stage, (start, end) = run.stage, run.reads
         inputs = {value: kept[value].take(start, end) for value in stage.inputs}
-        made = _run(_for_rows(stage, end - start), {**self._constants, **inputs}.get)
+        made = _run(_for_rows(stage, end - start), {**constants, **inputs}.get)
         skip = run.first - int(start * stage.scale)
         return {
-            value: part.narrow(stage.dims[value], skip, run.stop - run.first)
+            value: part_of(part, stage.dims[value], skip, run.stop - run.first)
             for value, part in _outputs(stage.call, made).items()
             if value in stage.dims
         }
@@ -129,8 +186,23 @@ class Run:
     dropped: tuple[tuple[Value, int], ...]
 
 
-def passes(found: Stages, rows: int) -> Iterator[tuple[int, int, list[Run]]]:
-    """Yield what is done with each of the next rows of an image: rows `[begin, stop)`, and the runs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What is done with the next rows of an image, `[begin, stop)`.
+
+    Attributes:
+        begin: The first row that is read.
+        stop: One past the last.
+        runs: The runs that go on then.
+    """
+
+    begin: int
+    stop: int
+    runs: tuple[Run, ...]
+
+
+def passes(found: Stages, rows: int) -> Iterator[Pass]:
+    """Yield what is done with each of the next rows of an image.
 
     A stage makes at most about as many rows in a pass as the image's rows are worth, so that the
     last ones, which wait for the border, do not come all at once.
@@ -154,7 +226,7 @@ def passes(found: Stages, rows: int) -> Iterator[tuple[int, int, list[Run]]]:
                 if readers[v][-1] is stage
             )
             runs.append(Run(stage=stage, first=first, stop=stop, reads=reads, dropped=dropped))
-        yield begin, ready[image], runs
+        yield Pass(begin=begin, stop=ready[image], runs=tuple(runs))
 
 
 def readers_of(found: Stages) -> dict[Value, list[Stage]]:
@@ -172,10 +244,10 @@ def rolling_bytes(found: Stages, rows: int) -> int:
     of_row = {v: size * prod(v.shape) // v.shape[d] for v, d in found.dims.items()}
     held, ends, most = dict.fromkeys(found.dims, 0), dict.fromkeys(found.dims, 0), 0
     image = found.program.image
-    for begin, stop, runs in passes(found, rows):
-        held[image] += (stop - begin) * of_row[image]
-        ends[image] = stop
-        for run in runs:
+    for one in passes(found, rows):
+        held[image] += (one.stop - one.begin) * of_row[image]
+        ends[image] = one.stop
+        for run in one.runs:
             taken = run.reads[1] - run.reads[0]
             if run.stop > run.first:
                 rows_made = max(run.stop - run.first, int(taken * run.stage.scale))

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError, FullconvError
-from fullconv.execution._checks import check_lengths, check_losses, labels_of, out_of_range
+from fullconv.execution._checks import check_lengths, labels_of
+from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
 from fullconv.execution._jobs import Job, Loaded, loaded
+from fullconv.execution._losses import counted, unit_losses, weighed
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Covering, Planner
-from fullconv.execution._units import Chosen, Terms, choose, valid_terms
+from fullconv.execution._step_down import StepDown
+from fullconv.execution._units import Chosen, choose, valid_terms
 from fullconv.geometry import Box, Window
 from fullconv.tracing import buffers_kept, the_map
 
@@ -81,10 +84,10 @@ class StepLoss(nn.Module):
         self.net, self.criterion = net, criterion
         self.context, self.reduction = context, reduction
         self.covering: Covering = covering
-        if memory is not None:
-            return_freed_memory()
         budget = None if memory is None else parse_memory(memory)
         self._planner = Planner(getattr(net, "_orig_mod", net), budget)
+        self._descents = Descents(self._planner)
+        self._down = StepDown(net, criterion, self._descents)
         self._agree: Agreement = none_needed
 
     @property
@@ -112,12 +115,16 @@ class StepLoss(nn.Module):
         """
         jobs, weight = self._jobs(images, targets, units)
         scale = 1 / weight if self.reduction == "mean" and weight else 1.0
-        batches = list(self._batches(jobs))
+        downs = [job for job in jobs if job.down]
+        batches = list(self._batches([job for job in jobs if not job.down]))
+        if batches and self._planner.memory is not None:
+            return_freed_memory()
         self._agree = self._agreement(jobs)
-        if not torch.is_grad_enabled() or len(batches) == 1:
-            shares = [self._timed(self._agreed_total, b) * scale for b in loaded(batches)]
-            return torch.stack(shares).sum() if shares else self._nothing()
-        return self._in_turn(batches, scale) if batches else self._nothing()
+        if torch.is_grad_enabled() and len(batches) + 2 * len(downs) > 1:
+            return self._in_turn(batches, downs, scale)
+        shares = [self._timed(self._agreed_total, b) * scale for b in loaded(batches)]
+        shares += [self._down.there(job) * scale for job in downs]
+        return torch.stack(shares).sum() if shares else self._nothing()
 
     def losses(self, images: Any, targets: Any) -> list[Tensor]:
         """Return the loss of every unit, one map `(*map_shape)` per image, without gradients.
@@ -130,7 +137,7 @@ class StepLoss(nn.Module):
             for image, target in zip(images, targets, strict=True):
                 labels = labels_of(target, image)
                 each = torch.zeros(labels.shape, device=getattr(labels, "device", None))
-                jobs = self._own(image, choose(labels, None, None))
+                jobs = self._windows(image, choose(labels, None, None))
                 agree = self._agreement(jobs)
                 for batch in loaded(list(self._batches(jobs))):
                     with agree([(one.job.number, one.job.window) for one in batch]):
@@ -162,7 +169,20 @@ class StepLoss(nn.Module):
             )
         return jobs, weight
 
-    def _own(self, image: Any, chosen: Chosen, number: int = 0) -> list[Job]:
+    def _own(self, image: Any, chosen: Chosen, number: int) -> list[Job]:
+        """Return what owns the chosen units of an image: windows, or all of it from top to bottom."""
+        windows = self._windows(image, chosen, number)
+        if self.covering == "units":
+            return windows
+        shape = tuple(image.shape[1:])
+        down = self._descents.plan(image.shape[0], shape, [job.window for job in windows])
+        if down is None:
+            return windows
+        every = Box.whole(chosen.shape)
+        window = Window(units=every, reads=Box.whole(shape), inside=every)
+        return [Job(image, window, chosen.terms, number, alone=True, exact=True, down=down)]
+
+    def _windows(self, image: Any, chosen: Chosen, number: int = 0) -> list[Job]:
         """Return windows of an image that own its chosen units."""
         cover = self._planner.cover(
             image.shape[0],
@@ -172,10 +192,7 @@ class StepLoss(nn.Module):
             self.covering,
         )
         alone, every = len(cover) == 1, Box.whole(chosen.shape)
-        return [
-            Job(image, w, partial(chosen.terms, w.units), number, alone, exact=w.inside == every)
-            for w in cover
-        ]
+        return [Job(image, w, chosen.terms, number, alone, exact=w.inside == every) for w in cover]
 
     def _crops(self, image: Any, chosen: Chosen, number: int) -> list[Job]:
         """Return the boxes of an image, each cut out by itself."""
@@ -191,7 +208,7 @@ class StepLoss(nn.Module):
             Job(
                 image,
                 self._crop(image, box, map_shape),
-                partial(valid_terms, chosen, box, self._ignore),
+                partial(valid_terms, chosen, self._ignore),
                 number,
                 alone=True,
                 exact=True,
@@ -231,14 +248,16 @@ class StepLoss(nn.Module):
             return none_needed
         return self._planner.agreement(cut.image.shape[0], tuple(cut.image.shape[1:]))
 
-    def _in_turn(self, batches: Sequence[list[Job]], scale: float) -> Tensor:
-        """Run batches forward and backward at once, and hand over the sum of their gradients."""
+    def _in_turn(self, batches: Sequence[list[Job]], downs: Sequence[Job], scale: float) -> Tensor:
+        """Run each part forward and backward at once, and hand over the sum of their gradients."""
         leaves = [p for p in self.parameters() if p.requires_grad]
-        leaves += list({id(i): i for b in batches for i in _differentiable(b)}.values())
+        leaves += list({id(i): i for b in (*batches, downs) for i in _differentiable(b)}.values())
         sums: list[Tensor | None] = [None] * len(leaves)
         total: Tensor | None = None
-        for batch in loaded(batches):
-            share, grads = self._timed(self._forth_and_back, batch, scale, leaves)
+        parts = (self._timed(self._forth_and_back, b, scale, leaves) for b in loaded(batches))
+        for share, grads in chain(
+            parts, (self._down.there_and_back(j, scale, leaves) for j in downs)
+        ):
             total = share if total is None else total + share
             add_up(sums, grads)
         return self._nothing() if total is None else handed(total, leaves, sums)
@@ -267,12 +286,7 @@ class StepLoss(nn.Module):
 
     def _total(self, batch: list[Loaded]) -> Tensor:
         """Return the summed loss of the units of windows of one shape."""
-        losses = self._each(batch)
-        if all(one.terms.counts is None for one in batch):
-            return losses.sum()
-        counts = torch.cat([_counts(one.terms).to(losses) for one in batch])
-        # Where nothing counts the loss may be anything, even infinite.
-        return torch.where(counts > 0, losses, 0).mul(counts).sum()
+        return weighed(self._each(batch), [one.terms for one in batch])
 
     def _each(self, batch: list[Loaded]) -> Tensor:
         """Return the loss of each unit of windows of one shape, `(n,)`."""
@@ -280,15 +294,7 @@ class StepLoss(nn.Module):
         stack = torch.stack([read(one.image, one.reads, like) for one in batch])
         found = the_map(self.net(laid_out(stack, self.net)))
         rows = [_rows(part, one) for one, part in zip(batch, found, strict=True)]
-        logits = torch.cat(rows) if len(rows) > 1 else rows[0]
-        if logits.dtype in {torch.bfloat16, torch.float16}:
-            logits = logits.float()
-        labels = torch.cat([one.terms.targets for one in batch]).to(logits.device)
-        try:
-            losses = self.criterion(logits, labels)
-        except IndexError as error:
-            raise out_of_range(labels, logits.shape[1]) from error
-        return check_losses(losses, len(labels))
+        return unit_losses(self.criterion, rows, [one.terms for one in batch])
 
     def _nothing(self) -> Tensor:
         """Return the loss of no units: 0, with gradients of 0."""
@@ -308,12 +314,7 @@ def _rows(part: Tensor, one: Loaded) -> Tensor:
             f"`targets` must have the shape of the map: the network's map of {job.window.reads.shape} "
             f"px is {tuple(part.shape[1:])}, got labels of which it owns {job.window.units.shape}"
         )
-    owned = part[(slice(None), *inside.slices)].movedim(0, -1)
-    return owned.flatten(0, -2) if one.terms.keep is None else owned[one.terms.keep]
-
-
-def _counts(found: Terms) -> Tensor:
-    return torch.ones(len(found.targets)) if found.counts is None else found.counts
+    return counted(part[(slice(None), *inside.slices)], one.terms)
 
 
 def _differentiable(batch: Sequence[Job]) -> list[Tensor]:

@@ -9,20 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.execution._cost import WITH_BACKWARD
+from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement
 from fullconv.execution._handed import add_up, gradients
 from fullconv.execution._memory import parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
+from fullconv.execution._rewind import Rewind
+from fullconv.execution._rewinding import Rewinding
+from fullconv.execution._rolling import Read
 from fullconv.geometry import Window
 
 
 class Streamed(nn.Module):
-    """The same network, map and gradients, through windows that fit a memory budget.
+    """The same network, map and gradients, in parts that fit a memory budget.
 
-    Forward computes the map window by window and keeps nothing; backward runs each window again,
-    with the gradient of its part of the map. So any loss on the map will do (Dice, for instance), for
-    one more forward pass. Where the loss is a sum over units, `StepLoss` needs one pass only.
+    Forward computes the map part by part and keeps almost nothing; backward runs each part again, with
+    the gradient of its part of the map. So any loss on the map will do (Dice, for instance), for one
+    more forward pass. Where the loss is a sum over units, `StepLoss` needs no more.
 
     Args:
         net: Takes `(batch, channels, *spatial)`, returns a map `(batch, classes, *map)`.
@@ -37,8 +42,8 @@ class Streamed(nn.Module):
     def __init__(self, net: nn.Module, memory: str | int) -> None:
         super().__init__()
         self.net = net
-        return_freed_memory()
         self._planner = Planner(getattr(net, "_orig_mod", net), parse_memory(memory))
+        self._descents = Descents(self._planner)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the map of a batch of images, `(batch, classes, *map)`.
@@ -47,19 +52,21 @@ class Streamed(nn.Module):
             NotLocalError: If it takes several windows and a layer looks at the whole image.
             FullconvError: If the network does not take the images' shape, or `memory` is too little.
         """
-        parts = self._parts(images)
-        if len(parts) == 1:
-            return self.net(laid_out(images, self.net))
-        leaves = [p for p in self.net.parameters() if p.requires_grad]
-        return _Stream.apply(self, parts, images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
-
-    def _parts(self, images: Tensor) -> list[tuple[slice, Window]]:
-        """Return which images and which window each run of the network takes."""
         batch, channels, *shape = images.shape
         sides = tuple(shape)
         cover = self._planner.whole_cover(channels, sides, batch)
         if len(cover) == 1 and cover[0].reads.shape == sides:
-            return [(slice(None), cover[0])]
+            return self.net(laid_out(images, self.net))
+        leaves = [p for p in self.net.parameters() if p.requires_grad]
+        down = self._descents.plan(channels, sides, cover, 1 + WITH_BACKWARD)
+        if down is not None:
+            return _Descent.apply(self, down, cover, images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
+        return_freed_memory()
+        return _Stream.apply(self, self._parts(images, cover), images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
+
+    def _parts(self, images: Tensor, cover: Sequence[Window]) -> list[tuple[slice, Window]]:
+        """Return which images and which window each run of the network takes."""
+        batch, channels = images.shape[:2]
         device = like_weights(self.net).device.type
         return [
             (slice(start, start + most), window)
@@ -67,6 +74,14 @@ class Streamed(nn.Module):
             for most in [self._planner.most_together(channels, window.reads.shape, batch, device)]
             for start in range(0, batch, most)
         ]
+
+    def descent(self, images: Tensor, plan: Rewind) -> Rewinding:
+        """Return a way down images of this shape, and back."""
+        return Rewinding(self._descents.rolling(images.shape[1], tuple(images.shape[2:])), plan)
+
+    def reader(self, images: Tensor, number: int) -> Read:
+        """Return what reads rows of one image."""
+        return lambda a, b: laid_out(images[number : number + 1, :, a:b], self.net)
 
     def agreement(self, images: Tensor) -> Agreement:
         """Return what makes dropout the same in all windows of one pass."""
@@ -123,6 +138,45 @@ class _Stream(torch.autograd.Function):
                     units = ctx.net.run(images, part)
                 add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
         return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums
+
+
+class _Descent(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        net: Streamed,
+        plan: Rewind,
+        cover: Sequence[Window],
+        images: Tensor,
+        *leaves: Tensor,
+    ) -> Tensor:
+        ctx.net, ctx.plan = net, plan
+        ctx.save_for_backward(images, *leaves)
+        shape = [max(each) for each in zip(*(w.units.stop for w in cover), strict=True)]
+        found: Tensor | None = None
+        for number in range(len(images)):
+            ctx.way = net.descent(images, plan)  # the last one is gone back first
+            for first, piece in ctx.way.down(net.reader(images, number)):
+                if found is None:
+                    found = piece.new_empty((len(images), piece.shape[1], *shape))
+                found[number, :, first : first + piece.shape[2]] = piece[0]
+        assert found is not None
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        images, *leaves = ctx.saved_tensors
+        inputs = ([images] if ctx.needs_input_grad[3] else []) + leaves
+        sums: list[Tensor | None] = [None] * len(inputs)
+        way: Rewinding = ctx.way
+        for number in reversed(range(len(images))):
+            grads = outputs[0][number : number + 1]
+
+            def outer(first: int, piece: Tensor, grads: Tensor = grads) -> tuple[Tensor, Tensor]:
+                return piece, grads[:, :, first : first + piece.shape[2]]
+
+            add_up(sums, way.back(ctx.net.reader(images, number), inputs, outer))
+        return None, None, None, *([] if ctx.needs_input_grad[3] else [None]), *sums
 
 
 def _place(part: tuple[slice, Window]) -> tuple[slice, ...]:

@@ -107,7 +107,7 @@ def choose(targets: Any, units: Any, ignore: int | None) -> Chosen:
     return HeldChosen(targets, counts, boxes)
 
 
-def valid_terms(chosen: Chosen, box: Box, ignore: int | None) -> Terms:
+def valid_terms(chosen: Chosen, ignore: int | None, box: Box) -> Terms:
     """Return the valid units of a box, each counting once however many boxes hold it."""
     labels = chosen.labels(box).flatten()
     return Terms(None, labels, None if ignore is None else labels != ignore)

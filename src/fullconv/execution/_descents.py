@@ -1,0 +1,104 @@
+"""Images that do not fit, and which a network runs down and back: where that is cheaper than windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fullconv.errors import NotLocalError
+from fullconv.execution._cost import WITH_BACKWARD
+from fullconv.execution._pixels import like_weights
+from fullconv.execution._planner import Planner
+from fullconv.execution._rewind import Rewind, rewind_within
+from fullconv.execution._rolling import Rolling
+from fullconv.geometry import Window
+from fullconv.tracing import Stages, stages
+
+
+class Descents:
+    """Ways down images and back, for one network.
+
+    Args:
+        planner: Of its windows.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._modes: tuple[object, ...] = ()
+        self._stages: dict[tuple[int, ...], Stages | None] = {}
+        self._plans: dict[tuple[int, ...], Rewind | None] = {}
+
+    def plan(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        windows: Sequence[Window],
+        passes: float = WITH_BACKWARD,
+    ) -> Rewind | None:
+        """Return how to run down an image of this shape and back, where these windows cost more.
+
+        Args:
+            channels: Channels of the image.
+            shape: Its shape, in px per axis.
+            windows: A cover of it that fits.
+            passes: What a window costs, in forward passes.
+
+        Returns:
+            None, too, where it does not fit the memory, an operator cannot stop at a row, or numbers
+            are dropped: they would be others on the way back.
+        """
+        memory = self._planner.memory
+        if memory is None or len(windows) < 2 or self._random(channels, shape):
+            return None
+        geometry = self._planner.geometry(channels, shape)
+        costs = self._planner.costs(channels, geometry)
+        price = passes * sum(float(costs.operations(w.reads.shape)) for w in windows)
+        least = Rewind(rows=1, every=1).cost * float(costs.operations(shape))
+        if price <= least:
+            return None
+        found = self._found(channels, shape, memory, float(costs.kept_bytes(shape)))
+        if found is None or price <= found.cost * float(costs.operations(shape)):
+            return None
+        return found
+
+    def rolling(self, channels: int, shape: tuple[int, ...]) -> Rolling:
+        """Return the network as it runs down images for which there is a plan."""
+        found = self._staged(channels, shape)
+        assert found is not None
+        return Rolling(self._planner.net, found)
+
+    def _random(self, channels: int, shape: tuple[int, ...]) -> bool:
+        """Return whether numbers are dropped, or casts are made that are not known beforehand."""
+        net = self._planner.net
+        if torch.is_autocast_enabled(like_weights(net).device.type):
+            return True
+        if not any(module.training for module in net.modules()):
+            return False
+        try:
+            return bool(
+                self._planner.drops(channels, self._planner.geometry(channels, shape)).rates
+            )
+        except NotLocalError:
+            return True
+
+    def _found(
+        self, channels: int, shape: tuple[int, ...], memory: int, kept_bytes: float
+    ) -> Rewind | None:
+        found = self._staged(channels, shape)
+        key = channels, *shape
+        if found is not None and key not in self._plans:
+            self._plans[key] = rewind_within(found, kept_bytes, memory)
+        return self._plans.get(key)
+
+    def _staged(self, channels: int, shape: tuple[int, ...]) -> Stages | None:
+        """Return the stages of the network for images of this shape, as long as its layers stay."""
+        if self._modes != self._planner.modes:
+            self._modes = self._planner.modes
+            self._stages.clear()
+            self._plans.clear()
+        key = channels, *shape
+        if key not in self._stages:
+            period = self._planner.geometry(channels, shape).axes[0].period
+            self._stages[key] = stages(self._planner.net, channels, shape, period)
+        return self._stages[key]
