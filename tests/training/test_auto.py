@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +18,10 @@ from fullconv.runs import Run
 from fullconv.training import TrainConfig, _auto, criterion, train
 from fullconv.training._auto import Choice, candidates, choose
 from fullconv.training._data import ImageData
+from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading, read
 from fullconv.training._order import Cuts, Order, Turning
-from fullconv.training._regime import regime
+from fullconv.training._regime import Regime, regime
 
 
 class Known(nn.Module):
@@ -66,6 +69,21 @@ def test_worth_falls_with_seconds_and_noise() -> None:
     assert large.worth == pytest.approx(1 / 1.1)
     # Late in training noise is all there is: then the larger step pays.
     assert reading("crop:1x256", 0.1, 4000.0).worth < reading("whole", 1.0, 100.0).worth
+
+
+def test_regimes_are_compared_for_the_network_as_it_is_now(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    data = ImageData(dataset, survey(dataset), workers=0)
+    data.setup()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    module = Segmentation(net.train(), 4)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = _auto.compared(module, data, [regime("crop:1x16"), regime("whole")])
+    assert [one.regime.name for one in found] == ["crop:1x16", "whole"]
+    assert all(one.signal > 0 and one.seconds > 0 for one in found)
+    assert found[1].noise < found[0].noise  # more units tell the gradient better
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_whole_images_that_neither_fit_nor_may_be_cut_are_not_what_a_run_ends_on(
@@ -155,10 +173,19 @@ def trained(config: TrainConfig, resume: Path | None = None) -> Run:
     return train(config, resume=resume, console=Console(file=io.StringIO()))
 
 
-def test_a_run_chooses_turns_and_resumes_with_its_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("pays", [True, False])
+def test_a_run_chooses_turns_where_it_pays_and_resumes_with_its_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pays: bool
 ) -> None:
     monkeypatch.setattr(_auto, "CANDIDATES", ("crop:2x64", "crop:4x64"))
+    asked: list[str] = []
+
+    def compared(*args: Any) -> list[Reading]:
+        regimes: Sequence[Regime] = args[2]
+        asked.extend(one.name for one in regimes)
+        return [reading("crop:2x64", 0.1, 4.0), reading("whole", 0.01 if pays else 1.0, 4.0)]
+
+    monkeypatch.setattr(_auto, "compared", compared)
     config = TrainConfig(
         data=large_scenes(tmp_path / "data"), out=tmp_path / "run", epochs=3, workers=0,
         options={"width": 4, "depth": 2},
@@ -170,6 +197,7 @@ def test_a_run_chooses_turns_and_resumes_with_its_choice(
     images = [row["images"] for row in run.steps()]
     per_step = [b - a for a, b in zip([0, *images], images, strict=False)]
     assert per_step[0] == {"crop:2x64": 2, "crop:4x64": 4}[chosen["sampling"]]
-    assert per_step[-1] == 1  # whole images at the end
+    assert asked == [chosen["sampling"], "whole"]
+    assert (per_step[-1] == 1) == pays  # whole images at the end
     more = trained(replace(config, epochs=4), resume=run.path)
     assert more.sampling() == chosen

@@ -1,7 +1,8 @@
 """The regime that pays on these data with this network here: found by measuring, at the start.
 
-Training begins with the regime that buys most gradient per second, and ends on whole images, as the
-network will be used: their units see what is really around them, and by then noise is what is left.
+Training begins with the regime that buys most gradient per second. Noise grows while it goes on, so that
+larger steps pay: in the middle the run asks again, of the network as it is then, and goes over to whole
+images where these buy more by now.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the n
 DRAWS, WHOLE_DRAWS = 6, 4
 MEASURING_S = 60.0  # at most, where a run has no limit
 BUDGET = 0.08  # of the run's time at most goes to measuring
-ENDING = 0.5  # of the run is over when whole images take over
+ENDING = 0.5  # of the run is over when whole images may take over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +152,27 @@ def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float
         descent.step()
 
 
+def compared(module: Segmentation, data: ImageData, regimes: Sequence[Regime]) -> list[Reading]:
+    """Return what the steps of regimes are for a network as it is now; it stays as it is."""
+    twin = copy.deepcopy(module.net)
+    found: list[Reading] = []
+    for one in regimes:
+        step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
+        found.append(read(step, twin, one, data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)))
+    return found
+
+
 class Turn(pl.Callback):
-    """Go over to the regime of the end when its time has come."""
+    """Ask in the middle of a run whether whole images pay by now, and go over to them if so.
+
+    Args:
+        data: The images.
+        interval: Steps between validations behind the turn.
+    """
 
     def __init__(self, data: ImageData, interval: int) -> None:
         self.data, self.interval = data, interval
-        self.turned = False
+        self.asked = False
 
     def on_train_batch_end(
         self,
@@ -166,10 +182,17 @@ class Turn(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Turn behind this step, if most of the run is over."""
+        """Turn behind this step, if half of the run is over and it pays."""
         del outputs, batch, batch_idx
         assert isinstance(pl_module, Segmentation)
-        if not self.turned and pl_module.progress(trainer.global_step) >= ENDING:
-            self.turned = True
+        if self.asked or pl_module.progress(trainer.global_step) < ENDING:
+            return
+        self.asked = True
+        now, then = compared(pl_module, self.data, self.data.regimes)
+        pl_module.say(
+            f"{then.regime.name} images buy {then.worth / now.worth:.2f} times the gradient signal per "
+            f"second of {now.regime.name} now: {'they take over' if then.worth > now.worth else 'no change'}"
+        )
+        if then.worth > now.worth:
             self.data.turn(trainer.global_step)
             trainer.val_check_batch = self.interval

@@ -71,6 +71,7 @@ class ImageData(pl.LightningDataModule):
         self.replacement = replacement
         self.memory = memory
         self.regime = Regime(name="whole", images=batch)
+        self.regimes: tuple[Regime, ...] = (self.regime,)
         self._order: Order | Cuts | Turning = self._drawn(self.regime)
         self._train: Images | LargeImages | None = None
         self._val: Images | LargeImages | None = None
@@ -91,6 +92,7 @@ class ImageData(pl.LightningDataModule):
         """Make steps of a regime, and after `turn` of another one, of whole images."""
         first = self._drawn(regime)
         self.regime = regime
+        self.regimes = (regime,) if ending is None else (regime, ending)
         second = None if ending is None else self._drawn(ending)
         self._order = Turning(first, second) if isinstance(second, Order) else first
 
