@@ -157,6 +157,19 @@ def test_the_docs_say_what_planned_steps_took() -> None:
         assert said in text
 
 
+def test_the_docs_say_how_far_predicted_seconds_are_off() -> None:
+    text = (ROOT / "docs" / "plan.md").read_text()
+    figures = read(BENCHMARKS / "results" / "regime_seconds.json")["figures"]
+    found, most = figures["summary"], max(abs(row["error"]) for row in figures["cases"])
+    for said in (
+        f"{found['steps']} kinds of steps of {len({r['network'] for r in figures['cases']})} networks",
+        f"off by {100 * found['error']['median']:.0f} % in the median and {100 * most:.0f} % at most",
+        f"of {found['order']['pairs']} pairs of regimes whose seconds differ by more than 5 %, "
+        f"{found['order']['right']} were predicted",
+    ):
+        assert said in text
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the peak")
 def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     bench = runpy.run_path(str(BENCHMARKS / "bench.py"))
