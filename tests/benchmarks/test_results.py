@@ -164,8 +164,10 @@ def test_the_docs_say_how_far_predicted_seconds_are_off() -> None:
     for said in (
         f"{found['steps']} kinds of steps of {len({r['network'] for r in figures['cases']})} networks",
         f"off by {100 * found['error']['median']:.0f} % in the median and {100 * most:.0f} % at most",
-        f"of {found['order']['pairs']} pairs of regimes whose seconds differ by more than 5 %, "
-        f"{found['order']['right']} were predicted",
+        (
+            f"of {found['order']['pairs']} pairs of regimes whose seconds differ by more than 5 %, "
+            f"{found['order']['right']} were predicted"
+        ),
     ):
         assert said in text
 
