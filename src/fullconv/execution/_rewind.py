@@ -57,9 +57,10 @@ def rewind_within(found: Stages, kept_bytes: float, memory: int) -> Rewind | Non
         kept_bytes: What a forward pass over the whole image keeps for its backward.
         memory: Bytes.
     """
-    ways = {rows: _legs(found, rows) for rows in ROWS}
+    ways: dict[int, list[_Leg]] = {}
     for again in (False, True):
-        for rows, legs in ways.items():
+        for rows in ROWS:
+            legs = ways[rows] = ways.get(rows) or _legs(found, rows)
             each = range(2, len(legs)) if again else (1,)
             taken = {every: _most(found, legs, every, kept_bytes) for every in each}
             best = min(taken, key=taken.__getitem__, default=None)
