@@ -150,11 +150,11 @@ def test_the_fastest_way_that_fits_is_taken() -> None:
     net = network("unet")
     found = staged(net, 2, (2048, 64))
     kept = kept_bytes(net, 2, (2048, 64), record(net, 2, (2048, 64)))
-    ample, tight, none = (rewind_within(found, kept, int(m * kept)) for m in (1, 0.1, 0.01))
+    ample, tight, none = (rewind_within(found, kept, int(m * kept)) for m in (1, 0.13, 0.01))
     assert ample == Rewind(rows=128, every=1)
     assert tight is not None
     assert tight.every > 1
-    assert rewind_bytes(found, tight, kept) <= 0.1 * kept
+    assert rewind_bytes(found, tight, kept) <= 0.13 * kept
     assert none is None
 
 

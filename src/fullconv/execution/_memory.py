@@ -24,8 +24,10 @@ UNITS = {
 # 1.3 times the named tensors.
 WORKSPACE = 1.3
 
-# glibc's M_MMAP_THRESHOLD, and the size from which on a block is given back when it is freed.
+# glibc's M_MMAP_THRESHOLD, and the size from which on a block is given back when it is freed; its
+# largest, and with M_TRIM_THRESHOLD as much of the heap's end, where blocks are to be kept.
 M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 2**16
+M_TRIM_THRESHOLD, KEPT_BYTES = -1, 2**25
 
 
 def parse_memory(memory: str | int) -> int:
@@ -70,10 +72,25 @@ def return_freed_memory() -> None:
     By itself it keeps those below 32 MiB, and they fragment: the process grew to 2.1 times the bytes
     that were in use.
     """
+    _tell_the_allocator(MAPPED_BYTES)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed blocks for the next ones of their size, after `return_freed_memory`.
+
+    Where the same sizes come again and again, they hardly fragment, and new pages for each block took
+    as long as the computation: a step over 2048 x 2048 px, down the image and back, 2.2 times as long.
+    """
+    _tell_the_allocator(KEPT_BYTES)
+
+
+def _tell_the_allocator(mapped_bytes: int) -> None:
+    """Have blocks from this size on mapped by themselves, and given back when they are freed."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt:
-            mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+            mallopt(M_MMAP_THRESHOLD, mapped_bytes)
+            mallopt(M_TRIM_THRESHOLD, 2 * mapped_bytes)
 
 
 def give_back_freed_memory() -> None:

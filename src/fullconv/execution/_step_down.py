@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fullconv.execution._descents import Descents
 from fullconv.execution._jobs import Job
 from fullconv.execution._losses import counted, unit_losses, weighed
+from fullconv.execution._memory import keep_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._rewinding import Rewinding
 from fullconv.execution._rolling import Read, Rolling
@@ -66,6 +67,7 @@ class StepDown:
         return weighed(losses, [terms])
 
     def _rolling(self, job: Job) -> Rolling:
+        keep_freed_memory()
         return self._descents.rolling(job.image.shape[0], job.window.reads.shape)
 
     def _rows_of(self, job: Job) -> Read:

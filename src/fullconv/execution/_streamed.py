@@ -13,7 +13,7 @@ from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement
 from fullconv.execution._handed import add_up, gradients
-from fullconv.execution._memory import parse_memory, return_freed_memory
+from fullconv.execution._memory import keep_freed_memory, parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
 from fullconv.execution._rewind import Rewind
@@ -77,6 +77,7 @@ class Streamed(nn.Module):
 
     def descent(self, images: Tensor, plan: Rewind) -> Rewinding:
         """Return a way down images of this shape, and back."""
+        keep_freed_memory()
         return Rewinding(self._descents.rolling(images.shape[1], tuple(images.shape[2:])), plan)
 
     def reader(self, images: Tensor, number: int) -> Read:
