@@ -60,7 +60,8 @@ def test_help_names_every_flag(command: str, fullconv: Any) -> None:
 
 def test_help_of_train_says_what_the_settings_say(fullconv: Any) -> None:
     text = " ".join(fullconv("train", "--help").out.replace("│", " ").split())
-    assert "Images per step. [default: 1]" in text
+    assert "Images per step; auto: as many as fit" in text
+    assert "how a step is cut does not touch its gradient. [choices: auto] [default: 1]" in text
     assert "[choices: adamw, sgd] [default: adamw]" in text
     assert "Whether to augment. [default: True]" in text
 
