@@ -35,7 +35,7 @@ STEP_SIDES = (2048, 4096)
 STREAMED_SIDE = PEER_SIDE = 2048
 SPARSE_SIDE, BUDGET, SAMPLE_S = 100_000, 2**30, 0.05
 WINDOWS = 2**28  # what fc.predict may add, in growth
-SHARE = 1 / 9  # of what a whole step adds, for windows
+SHARES = {2048: 1 / 5, 4096: 1 / 9}  # of what a whole step adds, by side
 METHOD = (
     "CPU, float32, random weights, channels_last; U-Net of the registry with 3 classes, in `growth` "
     "and `sparse` with width 8 and depth 2 (field 99 px), else with width 16 and depth 4 (field 411 "
@@ -45,7 +45,8 @@ METHOD = (
     "value but for a dense square; above 8192 px per side it is run once. sparse: a labelled image of 100,000 x 100,000 px in a process that "
     "may have 1 GiB, its resident memory read every 50 ms; predicted for some minutes, killed, gone "
     "on with; then trained on for some minutes by StepLoss on sub-images. steps: StepLoss with a "
-    "ninth of what the whole step adds. streamed: Dice on the map, likewise. peers: largest error "
+    "fifth of what the whole step adds at 2048 px, a ninth at 4096 px; the second step over the image "
+    "is timed, the first one plans and is timed apart (`first`). streamed: Dice on the map, likewise. peers: largest error "
     "relative to the standard deviation of the whole forward's logits; MONAI gaussian, roi 256, "
     "overlap 0.5; TorchIO GridSampler and GridAggregator (hann), patch 256, overlap 128; tiler "
     "overlap-tile, 256, overlap 128."
@@ -232,29 +233,32 @@ def losses(net: nn.Module, budget: int) -> Mapping[str, Callable[[Tensor, Tensor
     def whole(image: Tensor) -> Tensor:
         return net(image[None].contiguous(memory_format=torch.channels_last))
 
+    step, streamed = fc.StepLoss(net, criterion, budget), fc.Streamed(net, budget)
     return {
         "whole": lambda image, target: F.cross_entropy(whole(image), target[None]),
-        "step_loss": lambda i, t: fc.StepLoss(net, criterion, budget)([i], [t]),
+        "step_loss": lambda image, target: step([image], [target]),
         "whole_dice": lambda image, target: dice(whole(image), target),
-        "streamed_dice": lambda i, t: dice(fc.Streamed(net, budget)(i[None]), t),
+        "streamed_dice": lambda image, target: dice(streamed(image[None]), target),
     }
 
 
 def take_step(kind: str, side: int, budget: int) -> dict[str, float]:
-    """Run one step, forward and backward."""
+    """Run two steps, forward and backward, and return what the second one took."""
     net = large()
     losses(net, 2**30)[kind](*picture(256)).backward()
     net.zero_grad()
     loss, (image, target) = losses(net, budget or 2**30)[kind], picture(side)
-    return watched(lambda: loss(image, target).backward())
+    first = watched(lambda: loss(image, target).backward())["seconds"]
+    net.zero_grad()
+    return watched(lambda: loss(image, target).backward()) | {"first": first}
 
 
 def compare_steps(names: tuple[str, str], sides: tuple[int, ...], rounds: int) -> dict[str, Any]:
     """Return the figures of a step through windows beside the whole one; a trial has half its memory."""
-    share = SHARE if rounds > 1 else 1 / 2
     whole, windows = names
     figures: dict[str, Any] = {}
     for side in sides:
+        share = SHARES[side] if rounds > 1 else 1 / 2
         case = ("--case", "step", "--side", str(side), "--kind")
         budget = int(bench.in_fresh_process(__file__, *case, whole)["extra"] * share)
         cases = {whole: (*case, whole), windows: (*case, windows, "--budget", str(budget))}
