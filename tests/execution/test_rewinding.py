@@ -129,9 +129,9 @@ def test_it_costs_one_more_forward_pass_or_two(every: int) -> None:
 
 @pytest.mark.parametrize("plan", [Rewind(rows=32, every=1), Rewind(rows=32, every=5)])
 def test_bytes_are_said_beforehand(plan: Rewind) -> None:
-    net, image = network("unet"), torch.randn(1, 2, 1024, 64, dtype=torch.float64)
-    found = staged(net, 2, (1024, 64))
-    kept = kept_bytes(net, 2, (1024, 64), record(net, 2, (1024, 64)))
+    net, image = network("unet"), torch.randn(1, 2, 640, 32, dtype=torch.float64)
+    found = staged(net, 2, (640, 32))
+    kept = kept_bytes(net, 2, (640, 32), record(net, 2, (640, 32)))
     outer = torch.ones((), dtype=torch.float64).expand(net(image).shape)  # takes no room
     with Alive(image) as alive:
         Rewinding(Rolling(net, found), plan).back(
