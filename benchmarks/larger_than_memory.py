@@ -35,7 +35,7 @@ STEP_SIDES = (2048, 4096)
 STREAMED_SIDE = PEER_SIDE = 2048
 SPARSE_SIDE, BUDGET, SAMPLE_S = 100_000, 2**30, 0.05
 WINDOWS = 2**28  # what fc.predict may add, in growth
-SHARES = {2048: 1 / 5, 4096: 1 / 9}  # of what a whole step adds, by side
+SHARES = {2048: 1 / 4, 4096: 1 / 8}  # of what a whole step adds, by side
 METHOD = (
     "CPU, float32, random weights, channels_last; U-Net of the registry with 3 classes, in `growth` "
     "and `sparse` with width 8 and depth 2 (field 99 px), else with width 16 and depth 4 (field 411 "
@@ -45,7 +45,7 @@ METHOD = (
     "value but for a dense square; above 8192 px per side it is run once. sparse: a labelled image of 100,000 x 100,000 px in a process that "
     "may have 1 GiB, its resident memory read every 50 ms; predicted for some minutes, killed, gone "
     "on with; then trained on for some minutes by StepLoss on sub-images. steps: StepLoss with a "
-    "fifth of what the whole step adds at 2048 px, a ninth at 4096 px; the second step over the image "
+    "quarter of what the whole step adds at 2048 px, an eighth at 4096 px; the second step over the image "
     "is timed, the first one plans and is timed apart (`first`). streamed: Dice on the map, likewise. peers: largest error "
     "relative to the standard deviation of the whole forward's logits; MONAI gaussian, roi 256, "
     "overlap 0.5; TorchIO GridSampler and GridAggregator (hann), patch 256, overlap 128; tiler "
