@@ -44,6 +44,9 @@ def trace(
 
     The network runs on tensors without numbers and every operator is followed; nothing is computed
     and no weight memory is used. It is traced as it is: in training mode a BatchNorm is not local.
+    Axes are followed one by one: a branch that reads no pixel along one of them (positions between the
+    taps of a transposed convolution hold its bias alone) counts along the others all the same, and the
+    field is wider than it need be there. It is never too narrow.
 
     Args:
         net: Takes `(batch, channels, *spatial)` and returns one tensor `(batch, classes, *map)`.
