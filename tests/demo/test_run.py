@@ -23,6 +23,7 @@ def small_demo(out: Path) -> Run:
     return run_demo(out, minutes=0.05, stage=SMALL, console=Console(file=io.StringIO()))
 
 
+@pytest.mark.slow
 def test_patches_teach_more_than_chance() -> None:
     torch.manual_seed(0)
     scenes = tuple(make_scenes(0, count=3, size=400, num_digits=10))

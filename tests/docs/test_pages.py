@@ -15,6 +15,7 @@ from fullconv.training import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+LONG = ("README.md", "how-to.md", "what-does-it-see.md")  # blocks that train, and trace the largest
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
@@ -34,7 +35,11 @@ pages = _pages()
 # Lightning 2.6 asks PyTorch 2.13's pytree in a way that is going out of use.
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.name in LONG else path for path in PAGES],
+    ids=lambda path: path.name,
+)
 def test_every_block_of_a_page_runs(path: Path) -> None:
     pages.run_page(path.read_text())
 

@@ -264,6 +264,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path.parent)): p.read_bytes() for p in files}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     image, _ = stored(tmp_path)
     name = "labels.zarr"

@@ -173,7 +173,7 @@ def trained(config: TrainConfig, resume: Path | None = None) -> Run:
     return train(config, resume=resume, console=Console(file=io.StringIO()))
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("pays", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_chooses_turns_where_it_pays_and_resumes_with_its_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pays: bool
 ) -> None:

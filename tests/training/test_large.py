@@ -64,11 +64,15 @@ def nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SAMPLINGS = ("auto", "whole", "crop:2x64", "patchwise:8", "patchwise:2x32", "balanced:16",
              "balanced-unbiased:16", "sampled:0.5")  # fmt: skip
+QUICK = ("auto", "whole", "patchwise:2x32")
 
 
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 @pytest.mark.usefixtures("nothing_fits")
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(
+    "sampling",
+    [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in SAMPLINGS],
+)
 def test_every_sampling_learns_from_images_in_parts(
     sampling: str, zarrs: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from fullconv.errors import NotLocalError
+from fullconv.errors import FullconvError, NotLocalError
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, _room, train
 
@@ -57,3 +57,11 @@ def test_steps_that_neither_fit_nor_can_be_cut_are_refused_by_the_layer(
 def test_small_steps_are_not_planned(scenes: Path, tmp_path: Path) -> None:
     run = trained(scenes, tmp_path / "run", io.StringIO())
     assert run.memory()["step"]["why"].endswith("px are taken to fit")
+
+
+def test_what_cannot_be_drawn_is_refused_before_steps_are_measured(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_room, "rehearse_step", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(FullconvError, match="`size` must fit into a map, got sub-images of 2000"):
+        trained(scenes, tmp_path / "run", io.StringIO(), sampling="crop:2x2000")

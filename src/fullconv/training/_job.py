@@ -54,13 +54,13 @@ def job_for(
     _check_network(net, recipe)
     limit = None if config.memory is None else process_memory(config.memory)
     chosen = _chosen(config, recipe, net)
-    data = data_for(config, dataset, facts, limit)
+    data = _drawn(data_for(config, dataset, facts, limit), chosen)
     module = module_for(config, net, facts, chosen, None)
     rooms = Rooms(config, module.net, module.criterion, data, chosen.cut if chosen else None)
     if config.batch == "auto":
         config = _settled(config, rooms, recipe, data, console)
         chosen = _chosen(config, recipe, net)
-        data = data_for(config, dataset, facts, limit)
+        data = _drawn(data_for(config, dataset, facts, limit), chosen)
     held = chosen.images if chosen and not chosen.cut else config.images
     memory = None if limit is None else left_for_steps(limit, net, data, held)
     module.keep_within(memory)
@@ -80,6 +80,13 @@ def job_for(
         limit=limit,
         memory=memory,
     )
+
+
+def _drawn(data: ImageData, chosen: Regime | None) -> ImageData:
+    """Return the images, drawn as chosen: refused here where they cannot be, before steps are measured."""
+    if chosen:
+        data.follow(chosen)
+    return data
 
 
 def _chosen(config: TrainConfig, recipe: Recipe, net: nn.Module) -> Regime | None:

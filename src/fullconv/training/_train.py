@@ -81,9 +81,7 @@ def train(
     elif config.recipe:
         console.print(f"warning: {needs_weights(config.recipe)}")
     with _no_empty_folder(run):
-        if job.chosen:
-            job.data.follow(job.chosen)
-        else:
+        if not job.chosen:
             _follow_what_pays(run, config, job, console)
         with counting(console, "counting classes") as progress:
             job.data.count_classes(progress)
