@@ -241,3 +241,25 @@ def test_amounts_are_written_as_people_do() -> None:
     ]
     assert [count(n) for n in (960_400, 1.234e9)] == ["960,400", "1.23 G"]
     assert [ratio(r) for r in (1.04, 41.2, 168_921)] == ["1.0", "41", "169,000"]
+
+
+def test_images_that_run_down_the_network_are_planned_as_they_run() -> None:
+    net = fc.networks.build("unet", classes=3, norm="none", width=4, depth=3).eval()
+    found = fc.plan(net, (3, 2000, 256), memory="66 MiB")
+    streamed = found.regime("streamed")
+    assert streamed.rows
+    step = fc.StepLoss(net, nn.CrossEntropyLoss(reduction="none"), memory=streamed.step_bytes)
+    image, target = torch.zeros(3, 2000, 256), torch.zeros(2000, 256, dtype=torch.long)
+    assert [w.reads.shape for w in step.cover(image, target)] == [(2000, 256)]
+    assert streamed.step_bytes
+    assert streamed.peak_bytes <= found.memory
+    assert 1.3 < streamed.operations / found.regime("whole").operations < 1.7
+    assert f"whole images, {streamed.rows} rows at a time, 1 in a step" in found.recommendation
+    assert f"{-(-2000 // streamed.rows)} of {streamed.rows} rows" in str(found)
+
+
+def test_half_precision_runs_through_windows() -> None:
+    net = fc.networks.build("unet", classes=3, norm="none", width=4, depth=3).eval()
+    found = fc.plan(net, (3, 2000, 256), memory="60 MiB", precision="bf16")
+    assert found.choice.regime == "streamed"
+    assert found.regime("streamed").rows is None

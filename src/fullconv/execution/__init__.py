@@ -2,6 +2,7 @@
 
 from fullconv.execution._ahead import Behind, ahead
 from fullconv.execution._cost import WITH_BACKWARD, multiplications, operations
+from fullconv.execution._descents import Descents
 from fullconv.execution._down import Down
 from fullconv.execution._evaluating import evaluating
 from fullconv.execution._handed import add_up, gradients, handed
@@ -16,6 +17,7 @@ from fullconv.execution._memory import (
 from fullconv.execution._passes import Passes
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Planner
+from fullconv.execution._rewind import Rewind
 from fullconv.execution._spread import Mask
 from fullconv.execution._step_loss import StepLoss
 from fullconv.execution._streamed import Streamed
@@ -25,10 +27,12 @@ from fullconv.execution._windows import Windows, run_window
 __all__ = [
     "WITH_BACKWARD",
     "Behind",
+    "Descents",
     "Down",
     "Mask",
     "Passes",
     "Planner",
+    "Rewind",
     "StepLoss",
     "Streamed",
     "Windows",

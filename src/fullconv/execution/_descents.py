@@ -10,7 +10,7 @@ from fullconv.errors import NotLocalError
 from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._pixels import like_weights
 from fullconv.execution._planner import Planner
-from fullconv.execution._rewind import Rewind, rewind_within
+from fullconv.execution._rewind import Rewind, rewind_bytes, rewind_within
 from fullconv.execution._rolling import Rolling
 from fullconv.geometry import Window
 from fullconv.tracing import Stages, stages
@@ -62,6 +62,13 @@ class Descents:
             return None
         return found
 
+    def peak_bytes(self, channels: int, shape: tuple[int, ...], plan: Rewind) -> float:
+        """Return the most that going down such an image and back takes at once."""
+        found = self._staged(channels, shape)
+        assert found is not None
+        costs = self._planner.costs(channels, self._planner.geometry(channels, shape))
+        return rewind_bytes(found, plan, float(costs.kept_bytes(shape)))
+
     def rolling(self, channels: int, shape: tuple[int, ...]) -> Rolling:
         """Return the network as it runs down images for which there is a plan."""
         found = self._staged(channels, shape)
@@ -71,7 +78,8 @@ class Descents:
     def _random(self, channels: int, shape: tuple[int, ...]) -> bool:
         """Return whether numbers are dropped, or casts are made that are not known beforehand."""
         net = self._planner.net
-        if torch.is_autocast_enabled(like_weights(net).device.type):
+        device = like_weights(net).device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
             return True
         if not any(module.training for module in net.modules()):
             return False
@@ -86,7 +94,7 @@ class Descents:
         self, channels: int, shape: tuple[int, ...], memory: int, kept_bytes: float
     ) -> Rewind | None:
         found = self._staged(channels, shape)
-        key = channels, *shape
+        key = memory, channels, *shape
         if found is not None and key not in self._plans:
             self._plans[key] = rewind_within(found, kept_bytes, memory)
         return self._plans.get(key)

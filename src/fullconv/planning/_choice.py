@@ -65,10 +65,13 @@ def choose(
     if streamed.refusal:
         raise FullconvError(_nothing_fits(draft, taken(1)))
     widest = max((w.shape for w in streamed.windows), key=prod)
-    extra = streamed.pixels / (streamed.images * prod(draft.sides))
+    how = f"through windows of {times(widest)} px"
+    if streamed.rows is not None:
+        how = f"{streamed.rows} rows at a time"
+    extra = streamed.operations / regimes[0].operations
     words = (
-        f"whole images through windows of {times(widest)} px, {streamed.images} in a step, {kind}: "
-        f"{_of(streamed.peak_bytes, draft.memory)}, for {ratio(extra)} times the pixels; at once "
+        f"whole images, {how}, {streamed.images} in a step, {kind}: "
+        f"{_of(streamed.peak_bytes, draft.memory)}, for {ratio(extra)} times the operations; at once "
         f"they would take {amount(taken(batch))}"
     )
     return Choice(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution import WITH_BACKWARD, Mask, Planner, operations
-from fullconv.geometry import Box, least_window
+from fullconv.execution import WITH_BACKWARD, Descents, Mask, Planner, Rewind, operations
+from fullconv.geometry import Box, Window, least_window
 from fullconv.planning._gauge import Gauge
 from fullconv.planning._ledger import Course
 from fullconv.planning._rehearsal import rehearse_windows
@@ -55,6 +55,8 @@ class RegimePlan:
         images: That a step looks at.
         windows: What goes through the network in a step, by shape; whole images are windows too.
         together: Windows of the largest shape that run at once.
+        rows: Rows that are read at a time where whole images run down the network and back; None where
+            windows run at once.
         terms: Units whose loss counts in a step.
         peak_bytes: The most memory that a step takes, with all that it stands on.
         step_bytes: What `fullconv.StepLoss` is to be given as `memory`; None for no windows.
@@ -68,6 +70,7 @@ class RegimePlan:
     images: int = 0
     windows: tuple[WindowShape, ...] = ()
     together: int = 1
+    rows: int | None = None
     terms: int = 0
     peak_bytes: int = 0
     step_bytes: int | None = None
@@ -245,13 +248,17 @@ def _least_estimate(draft: Draft) -> int:
 def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | None) -> RegimePlan:
     channels, planner = draft.shape[0], draft.planner
     planner.memory = step_bytes
-    windows = [
-        window
-        for chosen in units
-        for window in planner.cover(
+    covers = [
+        planner.cover(
             channels, draft.sides, draft.map_shape, None if chosen is None else Mask(chosen)
         )
+        for chosen in units
     ]
+    descents = Descents(planner)
+    downs = [_down(draft, descents, cover) for cover in covers]
+    if all(downs) and downs[0]:
+        return _down_images(draft, name, units, descents, downs[0])
+    windows = [window for cover in covers for window in cover]
     counts = Counter(window.reads.shape for window in windows)
     device = draft.stage.device.type
     together = {
@@ -267,7 +274,7 @@ def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | No
         images=len(units),
         windows=tuple(WindowShape(shape=s, count=n) for s, n in counts.most_common()),
         together=most,
-        terms=sum(prod(draft.map_shape) if u is None else int(u.sum()) for u in units),
+        terms=_terms(draft, units),
         peak_bytes=taken,
         step_bytes=step_bytes,
         operations=work,
@@ -276,6 +283,39 @@ def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | No
         ),
         epoch_steps=draft.epoch_steps(len(units)),
     )
+
+
+def _down(draft: Draft, descents: Descents, cover: Sequence[Window]) -> Rewind | None:
+    """Return how an image runs down the network and back, where that costs less than its windows."""
+    if draft.stage.manner.precision != "32":
+        return None
+    return descents.plan(draft.shape[0], draft.sides, cover)
+
+
+def _down_images(
+    draft: Draft, name: str, units: Sequence[Any], descents: Descents, down: Rewind
+) -> RegimePlan:
+    """Return the plan of images that run down the network and back, one by one."""
+    count = len(units)
+    beside = draft.standing + draft.gauge.loaded + count * draft.data_bytes
+    work = count * down.cost * operations(record(draft.net, draft.shape[0], draft.sides))
+    passes = ceil(draft.sides[0] / down.rows) * count
+    return RegimePlan(
+        name=name,
+        images=count,
+        windows=(WindowShape(shape=draft.sides, count=count),),
+        rows=down.rows,
+        terms=_terms(draft, units),
+        peak_bytes=beside + ceil(descents.peak_bytes(draft.shape[0], draft.sides, down)),
+        step_bytes=draft.planner.memory,
+        operations=work,
+        seconds=draft.gauge.pace.seconds(work, 2 * passes),
+        epoch_steps=draft.epoch_steps(count),
+    )
+
+
+def _terms(draft: Draft, units: Sequence[Any]) -> int:
+    return sum(prod(draft.map_shape) if u is None else int(u.sum()) for u in units)
 
 
 def _taken(

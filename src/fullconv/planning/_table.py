@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -97,13 +98,11 @@ def _regimes(plan: Plan) -> Table:
 def _row(regime: RegimePlan) -> tuple[str, ...]:
     if regime.refusal:
         return regime.name, *("-" for _ in COLUMNS[1:])
-    largest = max(regime.windows, key=lambda w: w.shape)
-    num = sum(w.count for w in regime.windows)
     epoch = "-" if regime.epoch_seconds is None else duration(regime.epoch_seconds)
     return (
         regime.name,
         str(regime.images),
-        f"{num} of {times(largest.shape)}",
+        _windows(regime),
         count(regime.pixels),
         ratio(regime.pixels_per_term),
         count(regime.operations),
@@ -111,3 +110,12 @@ def _row(regime: RegimePlan) -> tuple[str, ...]:
         duration(regime.seconds),
         epoch,
     )
+
+
+def _windows(regime: RegimePlan) -> str:
+    """Return what goes through the network at once, and how often."""
+    largest = max(regime.windows, key=lambda w: w.shape).shape
+    num = sum(w.count for w in regime.windows)
+    if regime.rows is None:
+        return f"{num} of {times(largest)}"
+    return f"{num * ceil(largest[0] / regime.rows)} of {regime.rows} rows"
