@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# The same cases each time, however slow the machine is at the moment: a red test says that code is wrong.
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.load_profile("same")
 
 SIZES = ((40, 52), (33, 47))
 

@@ -63,7 +63,7 @@ def chosen_units(geometry: Geometry, seed: int, share: float, clustered: bool) -
     st.sampled_from(sorted(NETS)), st.integers(0, 10**6), st.sampled_from([0.001, 0.02, 0.3, 1.0]),
     st.booleans(), st.sampled_from([0.0, 50.0, 3000.0]),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_chosen_unit_is_owned_once_at_no_more_than_either_end(
     name: str, seed: int, share: float, clustered: bool, start: float
 ) -> None:

@@ -109,7 +109,7 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
     depth=st.integers(1, 3),
     pool=st.integers(2, 3),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_would_do_does_for_every_network(
     shape: tuple[int, int], depth: int, pool: int
 ) -> None:

@@ -17,7 +17,7 @@ from fullconv.geometry._cover import _lengths
 
 from .networks import Chain, any_axes, axis_of, chains, map_size, reads
 
-LAWS = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+LAWS = settings(max_examples=60)
 
 
 def a_size(axis: Axis, draw: st.DataObject, most: int = 60) -> int:

@@ -46,7 +46,7 @@ def encoder(rows: list[tuple[int, int, int]]) -> Encoder:
 LAYERS = st.sampled_from([(3, 2, 1), (5, 2, 2), (7, 2, 3), (2, 2, 0), (4, 4, 0), (7, 4, 3)])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=st.lists(LAYERS, min_size=1, max_size=3))
 def test_maps_of_an_fcn_lie_on_the_image_whatever_the_encoder(
     rows: list[tuple[int, int, int]],

@@ -8,7 +8,7 @@ from fullconv.planning._largest import largest
 lines = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 500)), min_size=1, max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(lines, st.integers(1, 500), st.integers(0, 40_000), st.none() | st.integers(1, 100))
 def test_it_is_the_largest_that_fits(
     sums: list[tuple[int, int]], slope: int, limit: int, most: int | None

@@ -45,7 +45,7 @@ def test_units_have_the_shape_of_each_map_and_follow_the_generator_alone(sampler
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_seeds_of_different_images_give_different_numbers(a: int, b: int, c: int, d: int) -> None:
     one = torch.rand(4, generator=generator(a, b, c, d))
     assert torch.equal(one, torch.rand(4, generator=generator(a, b, c, d)))

@@ -214,7 +214,7 @@ LAYERS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layers=st.lists(LAYERS, min_size=1, max_size=3),
     extra=st.integers(0, 30),

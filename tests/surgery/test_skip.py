@@ -85,7 +85,7 @@ def test_fcn_alexnet_is_cropped_by_18_with_a_kernel_of_63_and_by_no_whole_number
         crop_to_image(upsampled(caffenet(), 64, 32), channels=1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     layers=st.lists(
         st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 4)), min_size=1, max_size=3

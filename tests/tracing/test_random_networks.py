@@ -29,7 +29,7 @@ LONGEST = 170
 TOLERANCE = 1e-10
 
 QUICK = settings(
-    max_examples=20, deadline=None, derandomize=True, database=None,
+    max_examples=20,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 # A thousand networks in all, in parts that test workers can share.
