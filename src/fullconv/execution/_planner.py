@@ -25,8 +25,9 @@ Covering = Literal["cheapest", "whole", "units"]
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 1024
 
-# Covers between the ends are searched for where the better end takes so many times as long as that.
-SEARCHES = 5
+# Covers between the ends are searched for where the better end takes so many times as long as that: a
+# search in vain makes a step a twentieth longer at most.
+SEARCHES = 20
 # Until one has been timed: the seconds of a search.
 SEARCH_S = 5e-3
 

@@ -38,12 +38,15 @@ class Reads:
 
     def __init__(self, geometry: Geometry, shape: tuple[int, ...]) -> None:
         self._axes = tuple(zip(geometry.axes, shape, strict=True))
+        self._extremes = [_extremes(axis) for axis in geometry.axes]
 
     def __call__(self, blocks: Blocks) -> tuple[Ints, Ints]:
         """Return the first px that each window reads, and one past the last, `(axes, n)`."""
         spans = [
-            _reads(axis, size, *ends)
-            for (axis, size), *ends in zip(self._axes, blocks.lows, blocks.highs, strict=True)
+            _reads(axis, size, extremes, *ends)
+            for (axis, size), extremes, *ends in zip(
+                self._axes, self._extremes, blocks.lows, blocks.highs, strict=True
+            )
         ]
         begins, ends = zip(*spans, strict=True)
         return np.stack(begins), np.stack(ends)
@@ -72,11 +75,13 @@ def _boxes(lows: Ints, highs: Ints) -> list[Box]:
     return [Box(start=tuple(a), stop=tuple(b)) for a, b in pairs]
 
 
-def _reads(axis: Axis, size: int, start: Ints, stop: Ints) -> tuple[Ints, Ints]:
+def _reads(
+    axis: Axis, size: int, extremes: tuple[Ints, Ints], start: Ints, stop: Ints
+) -> tuple[Ints, Ints]:
     """Return what `Axis.reads` does, for arrays of units."""
     units, period = axis.units, axis.period
     count = np.minimum(stop - start, units) - 1
-    firsts, lasts = _extremes(axis)
+    firsts, lasts = extremes
     first = firsts[count, start % units] + start // units * period
     last = lasts[count, (stop - 1) % units] + (stop - 1) // units * period
     begin = np.maximum(0, first // period * period)

@@ -72,7 +72,7 @@ class Mask:
     @property
     def count(self) -> int:
         """How many there are."""
-        return int(self.chosen.sum())
+        return int(np.count_nonzero(self.chosen))
 
     def any(self) -> bool:
         """Return whether there is one."""
@@ -101,7 +101,8 @@ class Mask:
 
     def each(self) -> Blocks:
         """Return a box for each of them, in order."""
-        places = np.stack(np.nonzero(self.chosen))
+        # Many times as fast as `nonzero` of several axes, where few are chosen.
+        places = np.stack(np.unravel_index(np.flatnonzero(self.chosen), self.shape))
         return Blocks(places, places + 1)
 
     def _blocked(self, blocks: Sequence[int], grid: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -143,6 +143,8 @@ class HeldChosen:
         """Return how much the units count together."""
         if self.counts is None:
             return self.targets.numel()
+        if self.counts.dtype == torch.bool:
+            return float(self.counts.count_nonzero())
         return float(self.counts.sum(dtype=torch.float64))
 
     def labels(self, box: Box) -> Tensor:
