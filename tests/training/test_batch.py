@@ -71,6 +71,12 @@ def test_samplers_that_take_more_images_leave_room_for_fewer() -> None:
     assert chosen(Known(10.0), 30, lambda batch: 10 * batch).images == 1  # 3 at most by steps
 
 
+def test_a_step_takes_no_more_images_than_there_are() -> None:
+    assert _batch._most(24, lambda batch: 8 * batch) == 3
+    assert _batch._most(24, lambda batch: 9 * batch) == 2
+    assert _batch._most(24, lambda batch: 99 * batch) == 1
+
+
 def test_steps_that_cannot_be_planned_are_of_one_image() -> None:
     found = chosen(Known(1.0, why="`net` asks for values"), 1000)
     assert found.images == 1
