@@ -25,7 +25,10 @@ NOTHING = Course((), ())
 
 
 class Known:
-    """Steps that take 100 bytes, and 10 for each image, of 200 less 2 for each; starting one is worth `start` images."""
+    """Steps of 100 bytes, and 10 for each image, where 200 are left, less 2 for each.
+
+    To start one takes as long as `start` images.
+    """
 
     def __init__(self, start: float, *, measured: bool = True, why: str = "") -> None:
         pace = Pace(rate=1e-3, start=start)
