@@ -33,7 +33,7 @@ METHOD = (
     "many centred on a label above 0 as not), then the same augmentation of each crop. Mean IU of a "
     "curve: of validations of at most 64 whole images while training, against seconds of training, "
     "those that `auto` spends on measuring included; `final`: of the best weights on all held-out "
-    "images. `share_of_time`: seconds until auto reaches the best last value of whole and monai, over "
+    "images; `auto_over_best_other`: of auto and the better of whole and monai, seed by seed. `share_of_time`: seconds until auto reaches the best last value of whole and monai, over "
     "the seconds that this one took to reach it; null if never."
 )
 
@@ -141,6 +141,7 @@ def _race(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "best_other": other,
         "auto_minus_best_other": statistics.mean(r["final"] for r in found["auto"])
         - max(statistics.mean(r["final"] for r in found[arm]) for arm in ("whole", "monai")),
+        "auto_over_best_other": bench.ratios(found, "auto", other, "final"),
         "level": level,
         "share_of_time": ours / theirs if ours and theirs else None,
     }
