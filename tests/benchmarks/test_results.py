@@ -112,6 +112,23 @@ def test_the_docs_say_what_steps_within_a_memory_cost() -> None:
     assert all(0.09 < one["extra_over_whole"]["median"] < 0.11 for one in found.values())
 
 
+def test_the_docs_say_how_training_by_default_raced() -> None:
+    text = (ROOT / "docs" / "units.md").read_text()
+    figures = read(BENCHMARKS / "results" / "peers.json")["figures"]
+    for name, found in figures.items():
+        ended = [f"{found['final'][arm]:.3f}" for arm in ("auto", "whole", "crop:4x256", "monai")]
+        row = " | ".join([name, *ended, f"{found['auto_minus_best_other']:+.3f}"])
+        assert f"| {row} |" in text
+        assert found["minutes"] == 1.5
+        assert found["share_of_time"] is None or found["share_of_time"] > 1
+        assert not found["quick"]["agreed"]
+    finals = [
+        [run["final"] for run in runs] for f in figures.values() for runs in f["runs"].values()
+    ]
+    assert {len(ends) for ends in finals} == {2}
+    assert f"differ by up to {max(max(ends) - min(ends) for ends in finals):.2f}" in text
+
+
 def test_the_docs_say_what_a_unit_at_every_position_costs() -> None:
     text = (ROOT / "docs" / "classifier-to-map.md").read_text()
     figures = read(BENCHMARKS / "results" / "dense.json")["figures"]
