@@ -1,6 +1,6 @@
 """Training with the default regime, on whole images, on crops, and with MONAI's patch pipeline.
 
-Usage: python benchmarks/peers.py DATA [DATA ...]                      (writes the result)
+Usage: python benchmarks/peers.py DATA [DATA ...]                      (writes the result, with earlier runs)
        python benchmarks/peers.py DATA --minutes 0.2 --seeds 1 --trial (writes nothing)
 """
 
@@ -22,7 +22,7 @@ from fullconv.comparing import measure
 from fullconv.training import TrainConfig, _job, _train, train
 from fullconv.training._data import ImageData, stack_by_size
 
-MINUTES, SEEDS = 1.5, 2
+MINUTES, SEEDS = 1.5, 3
 ARMS = ("auto", "whole", "crop:4x256", "monai")
 SIDE, SAMPLES = 256, 4
 METHOD = (
@@ -118,12 +118,16 @@ def quick(data: Path) -> dict[str, float]:
     return {reading.regime.name: reading.worth for reading in readings}
 
 
-def compare(data: Path, minutes: float, seeds: int) -> dict[str, Any]:
-    """Return all arms on one data set, and what they say."""
+def compare(
+    data: Path, minutes: float, seeds: int, earlier: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Return all arms on one data set, and what they say; earlier runs of a seed are not made again."""
     common = ("--minutes", str(minutes))
-    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    found = {arm: list(earlier.get(arm, [])) for arm in ARMS}
     for seed in range(seeds):
         for arm in ARMS:
+            if seed < len(found[arm]):
+                continue
             arguments = (str(data), "--arm", arm, "--seed", str(seed), *common)
             found[arm].append(bench.in_fresh_process(__file__, *arguments))
             print(data.name, arm, seed, found[arm][-1]["final"], flush=True)
@@ -236,7 +240,9 @@ def main() -> None:
         path = bench.RESULTS / "peers.json"
         figures = json.loads(path.read_text())["figures"] if path.exists() else {}
         for data in given.data:
-            found = compare(data, given.minutes, given.seeds)
+            known = figures.get(data.name, {})
+            same = not given.trial and known.get("minutes") == given.minutes
+            found = compare(data, given.minutes, given.seeds, known["runs"] if same else {})
             figures[data.name] = {"minutes": given.minutes, **found}
             if given.trial:
                 print(json.dumps(found, indent=2))

@@ -19,7 +19,7 @@ from fullconv.training import TrainConfig, _auto, criterion, train
 from fullconv.training._auto import Choice, candidates, choose
 from fullconv.training._data import ImageData
 from fullconv.training._module import Segmentation
-from fullconv.training._noise import Reading, read
+from fullconv.training._noise import Reading, lasting, pooled, read
 from fullconv.training._order import Cuts, Order, Turning
 from fullconv.training._regime import Regime, regime
 
@@ -59,8 +59,10 @@ def test_signal_and_noise_are_estimated_without_bias() -> None:
     assert torch.tensor(noises).mean().item() == pytest.approx(3.0, rel=0.1)
 
 
-def reading(name: str, seconds: float, noise: float) -> Reading:
-    return Reading(regime=regime(name), seconds=seconds, signal=1.0, noise=noise)
+def reading(
+    name: str, seconds: float, noise: float, signal: float = 1.0, steps: int = 4
+) -> Reading:
+    return Reading(regime=regime(name), seconds=seconds, signal=signal, noise=noise, steps=steps)
 
 
 def test_worth_falls_with_seconds_and_noise() -> None:
@@ -69,6 +71,24 @@ def test_worth_falls_with_seconds_and_noise() -> None:
     assert large.worth == pytest.approx(1 / 1.1)
     # Late in training noise is all there is: then the larger step pays.
     assert reading("crop:1x256", 0.1, 4000.0).worth < reading("whole", 1.0, 100.0).worth
+
+
+def test_regimes_agree_on_the_signal_that_all_their_steps_tell() -> None:
+    crops = reading("crop:1x256", 0.1, 4.0, signal=2.0, steps=3)  # 6 pairs of steps
+    whole = reading("whole", 1.0, 0.5, signal=1.0, steps=2)  # 2 pairs
+    hard = reading("hard:0.25", 1.0, 1.0, signal=9.0)  # a gradient of its own
+    agreed = pooled([crops, whole, hard])
+    assert [r.signal for r in agreed] == pytest.approx([1.75, 1.75, 9.0])
+    assert [r.noise for r in agreed] == pytest.approx([4.25, 0.0, 1.0])
+    assert [r.signal for r in lasting(agreed)] == pytest.approx([0.175, 0.175, 0.9])
+    assert [r.noise for r in lasting(agreed)] == [r.noise for r in agreed]
+
+
+def test_signals_that_a_few_steps_cannot_tell_leave_the_order_to_noise_and_seconds() -> None:
+    lost = [reading("crop:4x256", 0.2, 3.0, signal=-1.0), reading("whole", 0.3, 5.5, signal=-0.5)]
+    crops, whole = pooled(lost)
+    assert crops.signal == whole.signal == pytest.approx(0.02 * 2.0)
+    assert crops.worth / whole.worth == pytest.approx(0.3 * 5.0 / (0.2 * 2.0))
 
 
 def test_regimes_are_compared_for_the_network_as_it_is_now(scenes: Path) -> None:

@@ -22,7 +22,7 @@ from fullconv.prediction import best_device
 from fullconv.training._data import ImageData
 from fullconv.training._losses import Criterion, on
 from fullconv.training._module import Segmentation
-from fullconv.training._noise import Reading, read
+from fullconv.training._noise import Reading, lasting, pooled, read
 from fullconv.training._regime import Regime, regime
 from fullconv.training._schedule import optimizer
 from fullconv.training._step import Step
@@ -44,7 +44,7 @@ class Choice:
 
     Attributes:
         regime: To begin with.
-        readings: Of the regimes that were measured.
+        readings: Of the regimes that were measured, with the signal that most of the run will have.
         ending: Whether the run may end on whole images: they fit the memory, or may be cut.
     """
 
@@ -133,9 +133,10 @@ def choose(
                 break
             draws = data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)
             readings.append(read(step, twin, one, draws))
-    best = max(readings, key=lambda r: r.worth).regime if readings else regimes[0]
-    ran_whole = any(not r.regime.cut for r in readings)
-    return Choice(regime=best, readings=tuple(readings), ending=memory is None or ran_whole)
+    seen = lasting(pooled(readings))
+    best = max(seen, key=lambda r: r.worth).regime if seen else regimes[0]
+    ran_whole = any(not r.regime.cut for r in seen)
+    return Choice(regime=best, readings=seen, ending=memory is None or ran_whole)
 
 
 def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float) -> None:
@@ -152,14 +153,16 @@ def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float
         descent.step()
 
 
-def compared(module: Segmentation, data: ImageData, regimes: Sequence[Regime]) -> list[Reading]:
+def compared(
+    module: Segmentation, data: ImageData, regimes: Sequence[Regime]
+) -> tuple[Reading, ...]:
     """Return what the steps of regimes are for a network as it is now; it stays as it is."""
     twin = copy.deepcopy(module.net)
     found: list[Reading] = []
     for one in regimes:
         step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
         found.append(read(step, twin, one, data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)))
-    return found
+    return pooled(found)
 
 
 class Turn(pl.Callback):
