@@ -70,7 +70,25 @@ def half_frozen() -> nn.Module:
     return net
 
 
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 5, stride=2, padding=2, groups=32), nn.ReLU(),
+        nn.Conv2d(32, 32, 7, padding=3, groups=32), nn.Conv2d(32, 4, 1),
+    )  # fmt: skip
+
+
+def instance_norms() -> nn.Module:
+    # What comes out of these norms lies plainly, whatever goes in.
+    norms = [nn.InstanceNorm2d(4), nn.InstanceNorm2d(24)]
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), norms[0], nn.PReLU(), nn.Conv2d(4, 24, 3, padding=1),
+        norms[1], nn.PReLU(), nn.Conv2d(24, 4, 3, padding=1),
+    )  # fmt: skip
+
+
 NETWORKS = {
+    "depthwise": depthwise,
+    "instance norms": instance_norms,
     "plain": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2)),
     "residual": Residual,
     "checkpointed": Checkpointed,
@@ -91,7 +109,9 @@ def plain_convolutions() -> object:
 
 @pytest.mark.usefixtures("plain_convolutions")
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", sorted(NETWORKS.keys() - {"depthwise"})
+)  # whose groups are run one by one
 def test_a_step_takes_what_the_allocator_hands_out(name: str, optimizer: str) -> None:
     net = NETWORKS[name]()
     found = rehearse_step(net, (3, 40, 36), batch=2, manner=Manner(optimizer=optimizer))  # pyright: ignore[reportArgumentType]
@@ -147,10 +167,12 @@ def test_windows_take_what_a_step_through_them_takes(name: str, together: int) -
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("name", ["scales", "unet", "checkpointed"])
+@pytest.mark.parametrize("name", ["scales", "unet", "checkpointed", "instance norms", "depthwise"])
 def test_copies_inside_convolutions_are_known(
     name: str, half: bool, layout: torch.memory_format
 ) -> None:
+    if name == "depthwise" and half and not torch.cpu._is_amx_tile_supported():
+        pytest.skip("other kernels run where no matrices are multiplied in tiles")
     net = NETWORKS[name]().to(memory_format=layout)
     # Where matrices are multiplied in tiles, bf16 takes up to 0.7 MB besides, whatever the image.
     shape = (3, 288, 200) if half else (3, 96, 100)
