@@ -174,24 +174,21 @@ COLOURS = {"auto": "#1f5fa8", "whole": "#5a6675", "crop:4x256": "#9a7d0a", "mona
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Draw mean IU against seconds for each data set: the mean of the seeds, and between them a band."""
+    """Draw mean IU against seconds for each data set: every run a line, every validation a dot."""
     parts: list[str] = []
     for n, (name, found) in enumerate(figures.items()):
         left = 40 + n * 300
-        curves = {arm: _mean_curve(runs) for arm, runs in found["runs"].items()}
-        end = max(seconds[-1] for seconds, _, _, _ in curves.values())
-        top = max(high.max() for _, _, _, high in curves.values())
-
-        def points(
-            x: np.ndarray, y: np.ndarray, left: int = left, end: float = end, top: float = top
-        ) -> str:
-            across, up = left + 230 * x / end, 240 - 195 * np.maximum(y, 0) / top
-            return "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across, up, strict=True))
-
-        for arm, (seconds, mean, low, high) in curves.items():
-            band = points(np.append(seconds, seconds[::-1]), np.append(high, low[::-1]))
-            parts.append(f'<path class="band" d="M{band}Z" fill="{COLOURS[arm]}"/>')
-            parts.append(f'<path d="M{points(seconds, mean)}" stroke="{COLOURS[arm]}"/>')
+        curves = [(arm, run["curve"]) for arm, runs in found["runs"].items() for run in runs]
+        end = max(curve[-1][0] for _, curve in curves)
+        top = max(value for _, curve in curves for _, value in curve)
+        for arm, curve in curves:
+            points = [(left + 230 * s / end, 240 - 195 * max(v, 0) / top) for s, v in curve]
+            line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+            parts.append(f'<path d="M{line}" stroke="{COLOURS[arm]}"/>')
+            parts += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.8" fill="{COLOURS[arm]}"/>'
+                for x, y in points
+            ]
         parts.append(f'<text class="title" x="{left}" y="22">{name}</text>')
         parts.append(f'<path class="axis" d="M{left} 40V240H{left + 230}"/>')
         parts.append(f'<text x="{left + 4}" y="50">mean IU {top:.2f}</text>')
@@ -201,25 +198,13 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         for i, (arm, colour) in enumerate(COLOURS.items())
     )
     style = (
-        "path{fill:none;stroke-width:2}.band{stroke:none;opacity:.15}.axis{stroke:#888;stroke-width:1}"
+        "path{fill:none;stroke-width:1.2;stroke-opacity:.7}.axis{stroke:#888;stroke-width:1}"
         "text{font:11px sans-serif;fill:#5a6675}.title{font-weight:600;fill:#1b2430}"
-        + "".join(f'.band[fill="{c}"]{{fill:{c}}}' for c in COLOURS.values())
     )
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 940 295"><style>{style}</style>'
         f'<rect width="940" height="295" fill="#fff"/>{"".join(parts)}{keys}</svg>\n'
     )
-
-
-def _mean_curve(
-    runs: list[dict[str, Any]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return seconds, and mean, least and largest mean IU of some runs, as far as all of them go."""
-    lines = [np.array(run["curve"]).T for run in runs]
-    start, stop = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
-    seconds = np.linspace(start, stop, 60)
-    values = np.stack([np.interp(seconds, x, y) for x, y in lines])
-    return seconds, values.mean(0), values.min(0), values.max(0)
 
 
 def main() -> None:

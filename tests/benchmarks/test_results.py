@@ -130,6 +130,19 @@ def test_the_docs_say_how_training_by_default_raced() -> None:
     assert f"differ by up to {max(max(ends) - min(ends) for ends in finals):.2f}" in text
 
 
+def test_the_docs_say_what_pretraining_buys() -> None:
+    text = (ROOT / "docs" / "fcn.md").read_text()
+    figures = read(BENCHMARKS / "results" / "pretraining.json")["figures"]
+    for name, found in figures.items():
+        ended = [f"{found['final'][arm]:.3f}" for arm in ("pretrained", "frozen", "fresh")]
+        assert f"| {' | '.join([name, *ended])} |" in text
+        assert found["minutes"] == 1
+    assert figures["camvid"]["pretrained_over_fresh"]["median"] == pytest.approx(1.5, abs=0.05)
+    finals = [[run["final"] for run in runs] for runs in figures["cwfid"]["runs"].values()]
+    assert {len(ends) for ends in finals} == {2}
+    assert f"(up to {max(max(ends) - min(ends) for ends in finals):.2f})" in text
+
+
 def test_the_docs_say_what_a_unit_at_every_position_costs() -> None:
     text = (ROOT / "docs" / "classifier-to-map.md").read_text()
     figures = read(BENCHMARKS / "results" / "dense.json")["figures"]
