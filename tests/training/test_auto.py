@@ -98,12 +98,46 @@ def test_regimes_are_compared_for_the_network_as_it_is_now(scenes: Path) -> None
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
     module = Segmentation(net.train(), 4)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = _auto.compared(module, data, [regime("crop:1x16"), regime("whole")])
+    found = _auto.compared(module, data, [regime("crop:1x16"), regime("whole")], within=60)
     assert [one.regime.name for one in found] == ["crop:1x16", "whole"]
     assert all(one.signal > 0 and one.seconds > 0 for one in found)
     assert found[1].noise < found[0].noise  # more units tell the gradient better
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_steps_that_would_take_longer_than_there_is_time_are_not_made(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(scenes)
+    data = ImageData(dataset, survey(dataset), workers=0)
+    data.setup()
+    made: list[str] = []
+
+    def known(*args: Any, **_: Any) -> Reading:
+        one: Regime = args[2]
+        made.append(one.name)
+        return reading(one.name, 1.0, 4.0)
+
+    monkeypatch.setattr(_auto, "read", known)
+    module = Segmentation(nn.Sequential(nn.Conv2d(3, 4, 1)), 4)
+    regimes = [regime("crop:1x16"), regime("whole")]
+    ratio = data.step_px(regimes[1]) / data.step_px(regimes[0])
+    for within, names in ((1.9 * ratio, ["crop:1x16"]), (2.1 * ratio, ["crop:1x16", "whole"])):
+        assert [
+            r.regime.name for r in _auto.compared(module, data, regimes, within=within)
+        ] == names
+        made.clear()
+        choice = choose(module.net, module.criterion, data, regimes, within=within)
+        assert made == names
+        assert choice.ending
+
+
+def test_a_regime_is_read_from_two_steps_where_there_is_no_more_time() -> None:
+    known = Known()
+    steps = [[(torch.rand(1, 3, 1, 1).double(), torch.zeros(1, 1, 1))] for _ in range(4)]
+    assert read(known.step, known, regime("whole"), steps, until=0.0).steps == 2  # pyright: ignore[reportArgumentType]
+    assert read(known.step, known, regime("whole"), steps).steps == 4  # pyright: ignore[reportArgumentType]
 
 
 def test_whole_images_that_neither_fit_nor_may_be_cut_are_not_what_a_run_ends_on(
@@ -200,7 +234,7 @@ def test_a_run_chooses_turns_where_it_pays_and_resumes_with_its_choice(
     monkeypatch.setattr(_auto, "CANDIDATES", ("crop:2x64", "crop:4x64"))
     asked: list[str] = []
 
-    def compared(*args: Any) -> list[Reading]:
+    def compared(*args: Any, **_: Any) -> list[Reading]:
         regimes: Sequence[Regime] = args[2]
         asked.extend(one.name for one in regimes)
         return [reading("crop:2x64", 0.1, 4.0), reading("whole", 0.01 if pays else 1.0, 4.0)]

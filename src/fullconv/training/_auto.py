@@ -22,7 +22,7 @@ from fullconv.prediction import best_device
 from fullconv.training._data import ImageData
 from fullconv.training._losses import Criterion, on
 from fullconv.training._module import Segmentation
-from fullconv.training._noise import Reading, lasting, pooled, read
+from fullconv.training._noise import LEAST_DRAWS, Reading, lasting, pooled, read
 from fullconv.training._regime import Regime, regime
 from fullconv.training._schedule import optimizer
 from fullconv.training._step import Step
@@ -123,16 +123,16 @@ def choose(
     until = time.perf_counter() + within
     device = best_device()
     twin, loss = copy.deepcopy(net).to(device).train(), on(device, criterion)
-    steps = [Step(twin, loss, sampler=one.sampler, memory=memory) for one in regimes]
     readings: list[Reading] = []
     with suppress(FullconvError):  # whole images that neither fit nor may be cut
-        cheapest = min(range(len(regimes)), key=lambda n: data.step_px(regimes[n]))
-        _warm(twin, steps[cheapest], data, regimes[cheapest], until)
-        for one, step in zip(regimes, steps, strict=True):
-            if time.perf_counter() >= until:
-                break
-            draws = data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)
-            readings.append(read(step, twin, one, draws))
+        cheapest = min(regimes, key=data.step_px)
+        _warm(
+            twin, Step(twin, loss, sampler=cheapest.sampler, memory=memory), data, cheapest, until
+        )
+        for one in regimes:
+            if _time_for(one, data, readings, until):
+                step = Step(twin, loss, sampler=one.sampler, memory=memory)
+                readings.append(_read(step, twin, one, data, until))
     seen = lasting(pooled(readings))
     best = max(seen, key=lambda r: r.worth).regime if seen else regimes[0]
     ran_whole = any(not r.regime.cut for r in seen)
@@ -153,15 +153,31 @@ def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float
         descent.step()
 
 
+def _time_for(one: Regime, data: ImageData, known: Sequence[Reading], until: float) -> bool:
+    """Return whether there is time for the fewest steps, from those of other regimes by the pixel."""
+    by_px = max((r.seconds / data.step_px(r.regime) for r in known), default=0.0)
+    return time.perf_counter() + LEAST_DRAWS * by_px * data.step_px(one) < until
+
+
+def _read(step: Step, net: nn.Module, one: Regime, data: ImageData, until: float) -> Reading:
+    draws = data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)
+    return read(step, net, one, draws, until=until)
+
+
 def compared(
-    module: Segmentation, data: ImageData, regimes: Sequence[Regime]
+    module: Segmentation, data: ImageData, regimes: Sequence[Regime], *, within: float
 ) -> tuple[Reading, ...]:
-    """Return what the steps of regimes are for a network as it is now; it stays as it is."""
+    """Return what the steps of regimes are for a network as it is now; it stays as it is.
+
+    Regimes whose steps would take longer than `within` seconds are left out.
+    """
+    until = time.perf_counter() + within
     twin = copy.deepcopy(module.net)
     found: list[Reading] = []
     for one in regimes:
-        step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
-        found.append(read(step, twin, one, data.draw(one, DRAWS if one.cut else WHOLE_DRAWS)))
+        if _time_for(one, data, found, until):
+            step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
+            found.append(_read(step, twin, one, data, until))
     return pooled(found)
 
 
@@ -191,11 +207,17 @@ class Turn(pl.Callback):
         if self.asked or pl_module.progress(trainer.global_step) < ENDING:
             return
         self.asked = True
-        now, then = compared(pl_module, self.data, self.data.regimes)
+        minutes = pl_module.budget_s and pl_module.budget_s / 60
+        found = compared(pl_module, self.data, self.data.regimes, within=measuring_s(minutes))
+        if len(found) < 2:
+            pl_module.say("whole images take too long to ask whether they pay by now: no change")
+            return
+        now, then = found
+        pays = then.worth > now.worth
         pl_module.say(
             f"{then.regime.name} images buy {then.worth / now.worth:.2f} times the gradient signal per "
-            f"second of {now.regime.name} now: {'they take over' if then.worth > now.worth else 'no change'}"
+            f"second of {now.regime.name} now: {'they take over' if pays else 'no change'}"
         )
-        if then.worth > now.worth:
+        if pays:
             self.data.turn(trainer.global_step)
             trainer.val_check_batch = self.interval
