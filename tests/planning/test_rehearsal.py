@@ -77,6 +77,12 @@ def depthwise() -> nn.Module:
     )  # fmt: skip
 
 
+def to_one_channel() -> nn.Module:
+    # The kernel has the shape of a depthwise one.
+    up = nn.ConvTranspose2d(32, 1, 6, stride=2, padding=2)
+    return nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), up, nn.Conv2d(1, 4, 1))
+
+
 def instance_norms() -> nn.Module:
     # What comes out of these norms lies plainly, whatever goes in.
     norms = [nn.InstanceNorm2d(4), nn.InstanceNorm2d(24)]
@@ -89,6 +95,7 @@ def instance_norms() -> nn.Module:
 NETWORKS = {
     "depthwise": depthwise,
     "instance norms": instance_norms,
+    "to one channel": to_one_channel,
     "plain": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2)),
     "residual": Residual,
     "checkpointed": Checkpointed,
@@ -97,6 +104,10 @@ NETWORKS = {
     "unet": lambda: fc.networks.build("unet", classes=3, width=4, depth=2),
     "elu and norms": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.ELU(), nn.Dropout(), nn.AvgPool2d(2)),
 }  # fmt: skip
+
+
+# Without oneDNN groups run one by one, and what is transposed is unfolded in other pieces.
+ONLY_ONEDNN = {"depthwise", "to one channel"}
 
 
 @pytest.fixture
@@ -109,9 +120,7 @@ def plain_convolutions() -> object:
 
 @pytest.mark.usefixtures("plain_convolutions")
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize(
-    "name", sorted(NETWORKS.keys() - {"depthwise"})
-)  # whose groups are run one by one
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - ONLY_ONEDNN))
 def test_a_step_takes_what_the_allocator_hands_out(name: str, optimizer: str) -> None:
     net = NETWORKS[name]()
     found = rehearse_step(net, (3, 40, 36), batch=2, manner=Manner(optimizer=optimizer))  # pyright: ignore[reportArgumentType]
@@ -167,7 +176,10 @@ def test_windows_take_what_a_step_through_them_takes(name: str, together: int) -
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("name", ["scales", "unet", "checkpointed", "instance norms", "depthwise"])
+@pytest.mark.parametrize(
+    "name",
+    ["scales", "unet", "checkpointed", "instance norms", "depthwise", "to one channel"],
+)
 def test_copies_inside_convolutions_are_known(
     name: str, half: bool, layout: torch.memory_format
 ) -> None:
