@@ -191,7 +191,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
             ]
         parts.append(f'<text class="title" x="{left}" y="22">{name}</text>')
         parts.append(f'<path class="axis" d="M{left} 40V240H{left + 230}"/>')
-        parts.append(f'<text x="{left + 4}" y="50">mean IU {top:.2f}</text>')
+        parts.append(f'<text x="{left + 4}" y="36">mean IU {top:.2f}</text>')
         parts.append(f'<text x="{left + 230}" y="256" text-anchor="end">{end:.0f} s</text>')
     keys = "".join(
         f'<text x="{40 + 130 * i}" y="282" style="fill:{colour}">{arm}</text>'
