@@ -173,7 +173,9 @@ def test_the_docs_say_how_far_plans_are_off() -> None:
     assert f"at most {before[1]} and {after[1]}, and by {before[2]} and {after[2]} at worst" in text
     assert found["before"]["p95"] <= ERROR
     assert found["after"]["p95"] <= MEASURED_ERROR
-    assert found["after_over_taken"]["min"] >= 1 / (1 + FLOOR)
+    cases = read(BENCHMARKS / "results" / "plan.json")["figures"]["cases"]
+    for case in cases:  # planned, and what is kept free beside it
+        assert (1 + case["after"]) * (1 + case.get("reserve", FLOOR)) >= 1
     assert f"torchinfo gives is off by {100 * found['torchinfo']['median']:.1f} %" in text
 
 
