@@ -117,7 +117,7 @@ def test_steps_that_would_take_longer_than_there_is_time_are_not_made(
     def known(*args: Any, **_: Any) -> Reading:
         one: Regime = args[2]
         made.append(one.name)
-        return reading(one.name, 1.0, 4.0)
+        return reading(one.name, 1.0, 4.0, signal=1.0 if one.cut else 3.0)
 
     monkeypatch.setattr(_auto, "read", known)
     module = Segmentation(nn.Sequential(nn.Conv2d(3, 4, 1)), 4)
@@ -131,6 +131,9 @@ def test_steps_that_would_take_longer_than_there_is_time_are_not_made(
         choice = choose(module.net, module.criterion, data, regimes, within=within)
         assert made == names
         assert choice.ending
+        # All tell one signal, of which a tenth lasts.
+        shared = 0.1 * (1.0 if len(names) == 1 else 2.0)
+        assert [r.signal for r in choice.readings] == pytest.approx([shared] * len(names))
 
 
 def test_a_regime_is_read_from_two_steps_where_there_is_no_more_time() -> None:

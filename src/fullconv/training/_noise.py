@@ -22,8 +22,8 @@ from fullconv.training._step import Group, Step
 
 LEAST_DRAWS = 2  # tell signal from noise
 LEAST_SIGNAL = 0.02  # of the squared norm of a step's gradient: a few steps cannot tell less
-# Of the signal after a dozen steps, what is left over most of a run, while the noise stays what it was:
-# at half of 90 s on three data sets, 0.13, 0.12 and less than 0.1.
+# Of the signal after a dozen steps, what is left over most of a run: at half of 90 s, in one run on each
+# of three data sets, 0.13, 0.12 and less than 0.1. Noise changed by a factor of less than four.
 LASTING = 0.1
 
 
