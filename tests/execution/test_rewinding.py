@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -249,15 +250,50 @@ def test_images_and_labels_are_read_some_rows_at_a_time() -> None:
     assert image.px <= 3 * images[0].numel()
 
 
-def test_numbers_that_are_dropped_or_cast_are_computed_through_windows() -> None:
+def test_numbers_that_are_dropped_are_computed_through_windows() -> None:
     net, (images, targets) = unet(), images_and_labels()
     dropping = nn.Sequential(nn.Dropout(0.1), net).train()
     net.eval()
     within = fc.StepLoss(dropping, CRITERION, "8 MiB")
     assert len(within.cover(images[0], targets[0])) > 1
-    within = fc.StepLoss(net.float(), CRITERION, "4 MiB")
-    with torch.autocast("cpu", torch.bfloat16):
-        assert len(within.cover(images[0], targets[0])) > 1
+
+
+def gradient_of(net: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+
+def test_under_autocast_the_gradient_is_as_right_as_that_of_the_whole_image() -> None:
+    net, (images, targets) = unet().float(), images_and_labels()
+    image = images[0].detach().float()
+    steps = [fc.StepLoss(net, CRITERION, memory) for memory in (None, "4 MiB")]
+    found: list[Tensor] = []
+    for half, step in product((False, True), steps):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = step([image], targets[:1])
+            assert len(step.cover(image, targets[0])) == 1
+        loss.backward()
+        found.append(gradient_of(net))
+    exact, exact_by_rows, whole, by_rows = found
+    off = (whole - exact).norm()
+    assert (exact_by_rows - exact).norm() <= 1e-3 * off
+    assert off / 2 <= (by_rows - exact).norm() <= 1.1 * off
+
+
+def test_a_streamed_map_remembers_autocast_on_its_way_back() -> None:
+    net, (images, _) = unet().float(), images_and_labels()
+    image = images[0].detach().float()[None]
+    found: list[Tensor] = []
+    for model, half in ((net, False), (net, True), (fc.Streamed(net, "4 MiB"), True)):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            made = model(image)
+        assert made.dtype == (torch.bfloat16 if half else torch.float32)
+        made.float().square().mean().backward()
+        found.append(gradient_of(net))
+    exact, whole, by_rows = found
+    off = (whole - exact).norm()
+    assert off / 2 <= (by_rows - exact).norm() <= 1.1 * off
 
 
 def test_what_cannot_stop_at_a_row_is_computed_through_windows() -> None:

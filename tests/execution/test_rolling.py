@@ -237,11 +237,52 @@ def test_networks_that_make_their_own_sizes_go_window_by_window() -> None:
     assert stages(Repeated(), 2, (64, 64), 1) is None
 
 
-def test_casts_are_left_to_autocast() -> None:
-    net, image = net_of().float(), torch.randn(2, 296, 92)
+def test_casts_are_made_as_autocast_makes_them() -> None:
+    torch.manual_seed(0)
+    net, image = build("unet", channels=2, classes=3).eval(), torch.randn(2, 896, 96)
+    exact = fc.predict(net, image)
     with torch.autocast("cpu", torch.bfloat16):
-        columns = {units.start[1] for units, _ in pieces(net, image, 850_000)}
-        whole, found = (fc.predict(net, image, memory) for memory in (None, 850_000))
-    assert len(columns) > 1  # boxes, not rows
-    assert found.dtype == torch.bfloat16
-    assert torch.allclose(whole.float(), found.float(), atol=0.05)
+        found, whole = fc.predict(net, image, "6 MiB"), fc.predict(net, image)
+    assert found.dtype == whole.dtype == torch.bfloat16
+    # Both round to 8 bits, which takes them away from the exact map, and further than from each other.
+    off = (whole.float() - exact).norm()
+    assert (found.float() - exact).norm() <= 1.1 * off
+    assert (found.float() - whole.float()).norm() <= off
+    assert (found.float() - exact).norm() >= off / 2
+
+
+def test_casts_are_made_only_while_autocast_is_on() -> None:
+    torch.manual_seed(0)
+    net, image = build("unet", channels=2, classes=3).eval(), torch.randn(2, 896, 96)
+    passes, exact = Passes(net, 6 * 2**20), fc.predict(net, image)
+    for half in (False, True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), torch.no_grad():
+            found = list(passes(image))
+        assert all(units.shape[0] < 500 for units, _ in found)  # rows
+        assert {part.dtype for _, part in found} == {torch.bfloat16 if half else torch.float32}
+        whole = torch.cat([part for _, part in found], 1)
+        assert half or (whole - exact).abs().max() <= 1e-5
+
+
+def test_a_network_may_cast_inside_autocast() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), _InFull(), nn.Conv2d(4, 2, 5, padding=2))
+    net, image = net.eval(), torch.randn(1, 900, 50)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = list(Passes(net, 600_000)(image))
+        whole = net(image[None])[0]
+    assert max(units.shape[0] for units, _ in found) < 500
+    assert torch.allclose(torch.cat([p for _, p in found], 1).float(), whole.float(), atol=0.02)
+
+
+class _InFull(nn.Module):
+    """Adds a thousand times what a product with the unit matrix is rounded by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alike = nn.Linear(4, 4, bias=False)
+        nn.init.eye_(self.alike.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            y = x.float().movedim(1, -1) / 3
+            return x + 1000 * (self.alike(y) - y).movedim(-1, 1)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from fullconv.errors import NotLocalError
 from fullconv.execution._cost import WITH_BACKWARD
-from fullconv.execution._pixels import like_weights
+from fullconv.execution._pixels import cast_now
 from fullconv.execution._planner import Planner
 from fullconv.execution._rewind import Rewind, rewind_bytes, rewind_within
 from fullconv.execution._rolling import Rolling
@@ -26,8 +24,8 @@ class Descents:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._modes: tuple[object, ...] = ()
-        self._stages: dict[tuple[int, ...], Stages | None] = {}
-        self._plans: dict[tuple[int, ...], Rewind | None] = {}
+        self._stages: dict[tuple[object, ...], Stages | None] = {}
+        self._plans: dict[tuple[object, ...], Rewind | None] = {}
 
     def plan(
         self,
@@ -76,12 +74,8 @@ class Descents:
         return Rolling(self._planner.net, found)
 
     def _random(self, channels: int, shape: tuple[int, ...]) -> bool:
-        """Return whether numbers are dropped, or casts are made that are not known beforehand."""
-        net = self._planner.net
-        device = like_weights(net).device.type
-        if device != "meta" and torch.is_autocast_enabled(device):
-            return True
-        if not any(module.training for module in net.modules()):
+        """Return whether numbers are dropped."""
+        if not any(module.training for module in self._planner.net.modules()):
             return False
         try:
             return bool(
@@ -94,7 +88,7 @@ class Descents:
         self, channels: int, shape: tuple[int, ...], memory: int, kept_bytes: float
     ) -> Rewind | None:
         found = self._staged(channels, shape)
-        key = memory, channels, *shape
+        key = memory, cast_now(self._planner.net), channels, *shape
         if found is not None and key not in self._plans:
             self._plans[key] = rewind_within(found, kept_bytes, memory)
         return self._plans.get(key)
@@ -105,8 +99,9 @@ class Descents:
             self._modes = self._planner.modes
             self._stages.clear()
             self._plans.clear()
-        key = channels, *shape
+        net = self._planner.net
+        key = cast_now(net), channels, *shape
         if key not in self._stages:
             period = self._planner.geometry(channels, shape).axes[0].period
-            self._stages[key] = stages(self._planner.net, channels, shape, period)
+            self._stages[key] = stages(net, channels, shape, period, cast_now(net))
         return self._stages[key]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fullconv.execution._memory import WORKSPACE
-from fullconv.execution._pixels import channels_last, like_weights, read
+from fullconv.execution._pixels import cast_now, channels_last, like_weights, read
 from fullconv.execution._rolling import Rolling, rolling_bytes
 from fullconv.geometry import Box, Geometry, Window
 from fullconv.tracing import Stages, stages
@@ -30,7 +29,7 @@ class Down:
 
     def __init__(self, net: nn.Module) -> None:
         self._net = net
-        self._rolling: dict[tuple[int, ...], Rolling] = {}
+        self._rolling: dict[tuple[object, ...], Rolling] = {}
 
     def bytes_per_column(
         self, channels: int, shape: tuple[int, ...], geometry: Geometry
@@ -45,8 +44,6 @@ class Down:
         Returns:
             Bytes by rows, however many rows the image has; None where an operator cannot stop at a row.
         """
-        if torch.is_autocast_enabled(like_weights(self._net).device.type):
-            return None  # which casts are made is not known beforehand
         axis = geometry.axes[0]
         enough = 2 * axis.field + 4 * ROWS[0]
         short = min(shape[0], enough + (shape[0] - enough) % axis.period)
@@ -89,7 +86,7 @@ class Down:
                 yield owned, part[0][:, start - first : stop - first, *inside.slices[1:]]
 
     def _roll(self, channels: int, shape: tuple[int, ...], period: int) -> Rolling:
-        key = channels, *shape
+        key = cast_now(self._net), channels, *shape
         if key not in self._rolling:
             found = self._stages(channels, shape, period)
             assert found is not None
@@ -97,4 +94,4 @@ class Down:
         return self._rolling[key]
 
     def _stages(self, channels: int, shape: tuple[int, ...], period: int) -> Stages | None:
-        return stages(self._net, channels, shape, period)
+        return stages(self._net, channels, shape, period, cast_now(self._net))

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fullconv.execution._down import Down
 from fullconv.execution._memory import return_freed_memory
-from fullconv.execution._pixels import like_weights, read
+from fullconv.execution._pixels import cast_now, like_weights, read
 from fullconv.execution._windows import Windows, run_window
 from fullconv.geometry import Box, Geometry, Window, band_units, cover_px, grid_of
 
@@ -39,7 +38,7 @@ class Passes:
     def __init__(self, net: nn.Module, memory: int) -> None:
         self._net, self._memory = net, memory
         self._windows = Windows(net, memory)
-        self._plans: dict[tuple[int, ...], _Bands | None] = {}
+        self._plans: dict[tuple[object, ...], _Bands | None] = {}
         self._down = Down(net)
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
@@ -83,7 +82,7 @@ class Passes:
 
     def _bands(self, channels: int, shape: tuple[int, ...], geometry: Geometry) -> _Bands | None:
         """Return the bands of an image; None where windows are taken."""
-        key = channels, torch.is_autocast_enabled(like_weights(self._net).device.type), *shape
+        key = cast_now(self._net), channels, *shape
         if key not in self._plans:
             self._plans[key] = self._planned(channels, shape, geometry)
         return self._plans[key]

@@ -17,6 +17,14 @@ def like_weights(net: nn.Module) -> Tensor:
     return next(found, torch.empty(0))
 
 
+def cast_now(net: nn.Module) -> torch.dtype | None:
+    """Return what autocast casts to, where it is on for the device of the network's weights."""
+    device = like_weights(net).device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
 def read(image: Any, box: Box, like: Tensor) -> Tensor:
     """Return a box of an image, `(channels, *box.shape)`, on the device and of the type of `like`.
 

@@ -133,5 +133,4 @@ def _joined(one: Pass, start: dict[Value, int], of_row: dict[Value, float]) -> f
 
 
 def _bytes_of_row(found: Stages) -> dict[Value, float]:
-    size = found.program.dtype_bytes
-    return {v: size * prod(v.shape) / v.shape[d] for v, d in found.dims.items()}
+    return {v: v.dtype_bytes * prod(v.shape) / v.shape[d] for v, d in found.dims.items()}

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.execution._pixels import like_weights
 from fullconv.tracing import Call, Stage, Stages, Value, replaced
 
 aten = torch.ops.aten
@@ -101,6 +102,7 @@ class Rolling:
         self._read = readers_of(found).keys()
         named = dict(net.named_parameters()) | dict(net.named_buffers())
         self._weights = {value: named[name] for name, value in found.program.weights.items()}
+        self._device = like_weights(net).device.type
 
     def __call__(self, read: Read, rows: int) -> Iterator[tuple[int, Tensor]]:
         """Yield the map from its first row to its last: pieces `(1, classes, rows, ...)`.
@@ -119,8 +121,9 @@ class Rolling:
     def constants(self) -> dict[Value, Tensor]:
         """Return the weights, and what is made of them alone."""
         values: dict[Value, Tensor] = dict(self._weights)
-        for call in self.stages.constants:
-            values |= _outputs(call, _run(call, values.get))
+        with self._as_recorded():
+            for call in self.stages.constants:
+                values |= _outputs(call, _run(call, values.get))
         return values
 
     def kept(self, state: State) -> dict[Value, Kept]:
@@ -141,16 +144,21 @@ class Rolling:
         program = self.stages.program
         if one.stop > one.begin:
             kept[program.image].pieces.append((one.begin, read(one.begin, one.stop)))
-        for run in one.runs:
-            if run.stop > run.first:
-                for value, made in self._made(run, kept, constants).items():
-                    if value in self._read or value is program.output:
-                        kept[value].pieces.append((run.first, made))
-            for value, row in run.dropped:
-                kept[value].drop_before(row)
+        with self._as_recorded():
+            for run in one.runs:
+                if run.stop > run.first:
+                    for value, made in self._made(run, kept, constants).items():
+                        if value in self._read or value is program.output:
+                            kept[value].pieces.append((run.first, made))
+                for value, row in run.dropped:
+                    kept[value].drop_before(row)
         done = list(kept[program.output].pieces)
         kept[program.output].pieces.clear()
         return done
+
+    def _as_recorded(self) -> torch.autocast:
+        """Return the context in which operators run: their casts are operators among them."""
+        return torch.autocast(self._device, enabled=False)
 
     def _made(
         self, run: Run, kept: dict[Value, Kept], constants: Mapping[Value, Tensor]
@@ -240,8 +248,8 @@ def readers_of(found: Stages) -> dict[Value, list[Stage]]:
 
 def rolling_bytes(found: Stages, rows: int) -> int:
     """Return the most that running down an image names at once, `rows` rows at a time."""
-    read, size = readers_of(found), found.program.dtype_bytes
-    of_row = {v: size * prod(v.shape) // v.shape[d] for v, d in found.dims.items()}
+    read = readers_of(found)
+    of_row = {v: v.dtype_bytes * prod(v.shape) // v.shape[d] for v, d in found.dims.items()}
     held, ends, most = dict.fromkeys(found.dims, 0), dict.fromkeys(found.dims, 0), 0
     image = found.program.image
     for one in passes(found, rows):

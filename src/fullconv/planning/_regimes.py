@@ -287,9 +287,8 @@ def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | No
 
 def _down(draft: Draft, descents: Descents, cover: Sequence[Window]) -> Rewind | None:
     """Return how an image runs down the network and back, where that costs less than its windows."""
-    if draft.stage.manner.precision != "32":
-        return None
-    return descents.plan(draft.shape[0], draft.sides, cover)
+    with draft.stage.manner.cast(draft.stage.device):
+        return descents.plan(draft.shape[0], draft.sides, cover)
 
 
 def _down_images(
@@ -297,6 +296,8 @@ def _down_images(
 ) -> RegimePlan:
     """Return the plan of images that run down the network and back, one by one."""
     count = len(units)
+    with draft.stage.manner.cast(draft.stage.device):
+        passing = descents.peak_bytes(draft.shape[0], draft.sides, down)
     beside = draft.standing + draft.gauge.loaded + count * draft.data_bytes
     work = count * down.cost * operations(record(draft.net, draft.shape[0], draft.sides))
     passes = ceil(draft.sides[0] / down.rows) * count
@@ -306,7 +307,7 @@ def _down_images(
         windows=(WindowShape(shape=draft.sides, count=count),),
         rows=down.rows,
         terms=_terms(draft, units),
-        peak_bytes=beside + ceil(descents.peak_bytes(draft.shape[0], draft.sides, down)),
+        peak_bytes=beside + ceil(passing),
         step_bytes=draft.planner.memory,
         operations=work,
         seconds=draft.gauge.pace.seconds(work, 2 * passes),

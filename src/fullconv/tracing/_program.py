@@ -47,11 +47,12 @@ DATA_DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shap
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """One tensor of a program: its number, shape, and bytes of new memory (0 for views)."""
+    """One tensor of a program: its number, shape, bytes of new memory (0 for views), and of a number."""
 
     index: int
     shape: tuple[int, ...]
     new_bytes: int = 0
+    dtype_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +104,12 @@ class Program:
         image: The image.
         calls: The operators, in order.
         output: The map.
-        dtype_bytes: Of each number of the image.
         weights: The parameters and buffers that it reads, by name.
     """
 
     image: Value
     calls: tuple[Call, ...]
     output: Value
-    dtype_bytes: int
     weights: dict[str, Value] = field(default_factory=dict[str, Value])
 
 
@@ -208,7 +207,7 @@ class _Recorder(TorchDispatchMode):
             storage = tensor.untyped_storage()._cdata
             size = 0 if self._sharing[storage] else tensor.numel() * tensor.element_size()
             self._sharing[storage] += 1
-            known = Value(len(self._values), tuple(tensor.shape), size)
+            known = Value(len(self._values), tuple(tensor.shape), size, tensor.element_size())
             self._values[id(tensor)] = known
             self._alive.append(tensor)
         return known
@@ -325,7 +324,6 @@ def _written_down(
         image=recorder.value(image),
         calls=tuple(recorder.calls),
         output=recorder.value(the_map(output)),
-        dtype_bytes=image.element_size(),
         weights=recorder.known(chain(net.named_parameters(), net.named_buffers())),
     )
 

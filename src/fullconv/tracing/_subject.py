@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from traceback import walk_tb
 from typing import Any
 
@@ -52,7 +52,11 @@ class Subject:
         self.on_meta = self._hollow is not net
 
     def record(
-        self, shape: tuple[int, ...], most: int = MOST_CALLS, batch: int | None = None
+        self,
+        shape: tuple[int, ...],
+        most: int = MOST_CALLS,
+        batch: int | None = None,
+        cast: torch.dtype | None = None,
     ) -> Program:
         """Return the operators that the network runs on an image.
 
@@ -60,8 +64,9 @@ class Subject:
             shape: Spatial shape of the image, in px.
             most: Operators after which to give up.
             batch: Images that it runs on; None for those of this subject.
+            cast: What autocast casts to; None without it. Its casts are operators like others.
         """
-        if self.on_meta:
+        if self.on_meta and cast is None:  # meta tensors are not cast
             try:
                 with _plainly():
                     image = self._example(self._hollow, shape, batch)
@@ -69,13 +74,15 @@ class Subject:
             except Exception as error:  # whatever it is, fake tensors say it better
                 if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
                     raise
-                program = self._record_fake(shape, most, batch)
+                program = self._record_fake(shape, most, batch, None)
                 self.on_meta = False
                 return program
-        return self._record_fake(shape, most, batch)
+        return self._record_fake(shape, most, batch, cast)
 
-    def _record_fake(self, shape: tuple[int, ...], most: int, batch: int | None) -> Program:
-        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside():
+    def _record_fake(
+        self, shape: tuple[int, ...], most: int, batch: int | None, cast: torch.dtype | None
+    ) -> Program:
+        with _plainly(), buffers_kept(self.net), self._faked(cast), self._inside():
             return write_down(self.net, self._example(self.net, shape, batch), self.net, most)
 
     def run(self, shape: tuple[int, ...]) -> Any:
@@ -83,8 +90,23 @@ class Subject:
         if self.on_meta:
             with _plainly():
                 return self._hollow(self._example(self._hollow, shape))
-        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside():
+        with _plainly(), buffers_kept(self.net), self._faked(None), self._inside():
             return self.net(self._example(self.net, shape))
+
+    @contextmanager
+    def _faked(self, cast: torch.dtype | None) -> Generator[None]:
+        """Run on fake tensors, under autocast to a type or, whatever is on now, under none.
+
+        It must not keep what it casts: real runs would get weights without numbers from it.
+        """
+        device = next((t.device.type for t in (*self.net.parameters(), *self.net.buffers())), "cpu")
+        if device == "meta":
+            casting = nullcontext()
+        else:
+            on = cast is not None
+            casting = torch.autocast(device, cast, enabled=on, cache_enabled=False)
+        with casting, _fake_tensors():
+            yield
 
     @contextmanager
     def _inside(self) -> Generator[None]:
@@ -117,9 +139,23 @@ class Subject:
         return path, type(module).__name__
 
 
-def record(net: nn.Module, channels: int, shape: tuple[int, ...], batch: int = BATCH) -> Program:
-    """Return the operators that a network runs on images of that spatial shape, in px."""
-    return Subject(net, channels, batch).record(shape)
+def record(
+    net: nn.Module,
+    channels: int,
+    shape: tuple[int, ...],
+    batch: int = BATCH,
+    cast: torch.dtype | None = None,
+) -> Program:
+    """Return the operators that a network runs on images of that spatial shape, in px.
+
+    Args:
+        net: The network.
+        channels: Channels of an image.
+        shape: Of an image, in px per axis.
+        batch: Images.
+        cast: What autocast casts to; None without it.
+    """
+    return Subject(net, channels, batch).record(shape, cast=cast)
 
 
 class _LeftOperators(Exception):
