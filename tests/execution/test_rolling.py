@@ -286,3 +286,44 @@ class _InFull(nn.Module):
         with torch.autocast("cpu", enabled=False):
             y = x.float().movedim(1, -1) / 3
             return x + 1000 * (self.alike(y) - y).movedim(-1, 1)
+
+
+def wide(start: int, stop: int) -> nn.Conv2d:
+    return nn.Conv2d(start, stop, 5, dilation=12, padding=24)
+
+
+class _InHalf(nn.Module):
+    """Casts by itself: with an autocast that is made before it is asked to, or in `forward`."""
+
+    def __init__(self, *, decorated: bool) -> None:
+        super().__init__()
+        self.inside = wide(8, 8)
+        self.cast = torch.autocast("cpu", torch.bfloat16) if decorated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.cast or torch.autocast("cpu", torch.bfloat16):
+            return self.inside(x)
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("decorated", [False, True])
+def test_a_network_may_open_autocast_itself(decorated: bool, around: bool) -> None:
+    image = torch.randn(3, 1000, 64)
+    with torch.autocast("cpu", torch.bfloat16):  # autocast made in here keeps what it casts
+        net = nn.Sequential(wide(3, 8), nn.ReLU(), _InHalf(decorated=decorated)).eval()
+    with torch.autocast("cpu", torch.bfloat16, enabled=around), torch.no_grad():
+        before = net(image[None])[0]
+        found = fc.predict(net, image, "2.5 MiB")
+        after = net(image[None])[0]
+    assert found.dtype == before.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), before.float(), atol=0.02)
+    assert torch.equal(before, after)
+
+
+def test_weights_of_two_types_may_meet_under_autocast() -> None:
+    net, image = nn.Sequential(wide(3, 8), nn.ReLU(), wide(8, 3)).eval(), torch.randn(3, 1000, 64)
+    net[0].bfloat16().requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = fc.predict(net, image, "2.5 MiB")
+        whole = net(image[None])[0]
+    assert torch.allclose(found.float(), whole.float(), atol=0.02)

@@ -103,5 +103,5 @@ class Descents:
         key = cast_now(net), channels, *shape
         if key not in self._stages:
             period = self._planner.geometry(channels, shape).axes[0].period
-            self._stages[key] = stages(net, channels, shape, period, cast_now(net))
+            self._stages[key] = stages(net, channels, shape, period)
         return self._stages[key]

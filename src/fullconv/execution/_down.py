@@ -94,4 +94,4 @@ class Down:
         return self._rolling[key]
 
     def _stages(self, channels: int, shape: tuple[int, ...], period: int) -> Stages | None:
-        return stages(self._net, channels, shape, period, cast_now(self._net))
+        return stages(self._net, channels, shape, period)

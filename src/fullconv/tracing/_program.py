@@ -105,12 +105,14 @@ class Program:
         calls: The operators, in order.
         output: The map.
         weights: The parameters and buffers that it reads, by name.
+        casts: Whether autocast was on, for all of it or inside.
     """
 
     image: Value
     calls: tuple[Call, ...]
     output: Value
     weights: dict[str, Value] = field(default_factory=dict[str, Value])
+    casts: bool = False
 
 
 @dataclass(slots=True)

@@ -95,13 +95,7 @@ class Stages:
     dims: dict[Value, int]
 
 
-def stages(
-    net: nn.Module,
-    channels: int,
-    shape: tuple[int, ...],
-    period: int,
-    cast: torch.dtype | None = None,
-) -> Stages | None:
+def stages(net: nn.Module, channels: int, shape: tuple[int, ...], period: int) -> Stages | None:
     """Return a network as stages along the rows of an image; None where it cannot be run so.
 
     Args:
@@ -109,10 +103,12 @@ def stages(
         channels: Channels of the image.
         shape: Its shape, in px per axis.
         period: Period of the network along the rows, in px.
-        cast: What autocast casts to; None without it.
     """
-    program = record(net, channels, shape, batch=1, cast=cast)
-    longer = record(net, channels, (shape[0] + period, *shape[1:]), batch=1, cast=cast)
+    program = record(net, channels, shape, batch=1)
+    if program.casts:
+        program = record(net, channels, shape, batch=1, casts=True)
+    more = (shape[0] + period, *shape[1:])
+    longer = record(net, channels, more, batch=1, casts=program.casts)
     growth = growths(program, longer)
     if any(len(dims) > 1 for dims in growth.values()):
         return None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from traceback import walk_tb
 from typing import Any
 
@@ -56,7 +57,8 @@ class Subject:
         shape: tuple[int, ...],
         most: int = MOST_CALLS,
         batch: int | None = None,
-        cast: torch.dtype | None = None,
+        *,
+        casts: bool = False,
     ) -> Program:
         """Return the operators that the network runs on an image.
 
@@ -64,49 +66,41 @@ class Subject:
             shape: Spatial shape of the image, in px.
             most: Operators after which to give up.
             batch: Images that it runs on; None for those of this subject.
-            cast: What autocast casts to; None without it. Its casts are operators like others.
+            casts: Whether what autocast casts, as it is on now or inside the network, must be among
+                the operators.
         """
-        if self.on_meta and cast is None:  # meta tensors are not cast
+        if self.on_meta and not casts:  # meta tensors are not cast
             try:
-                with _plainly():
+                with _plainly(), _Casts(self._device) as seen:
                     image = self._example(self._hollow, shape, batch)
-                    return write_down(self._hollow, image, self._hollow, most)
+                    program = write_down(self._hollow, image, self._hollow, most)
+                    return replace(program, casts=seen.on)
             except Exception as error:  # whatever it is, fake tensors say it better
                 if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
                     raise
-                program = self._record_fake(shape, most, batch, None)
+                program = self._record_fake(shape, most, batch)
                 self.on_meta = False
                 return program
-        return self._record_fake(shape, most, batch, cast)
+        return self._record_fake(shape, most, batch)
 
-    def _record_fake(
-        self, shape: tuple[int, ...], most: int, batch: int | None, cast: torch.dtype | None
-    ) -> Program:
-        with _plainly(), buffers_kept(self.net), self._faked(cast), self._inside():
-            return write_down(self.net, self._example(self.net, shape, batch), self.net, most)
+    def _record_fake(self, shape: tuple[int, ...], most: int, batch: int | None) -> Program:
+        seen = _Casts(self._device)
+        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside(), seen:
+            program = write_down(self.net, self._example(self.net, shape, batch), self.net, most)
+        return replace(program, casts=seen.on)
 
     def run(self, shape: tuple[int, ...]) -> Any:
         """Return what the network returns, for its shape alone."""
         if self.on_meta:
             with _plainly():
                 return self._hollow(self._example(self._hollow, shape))
-        with _plainly(), buffers_kept(self.net), self._faked(None), self._inside():
+        with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside():
             return self.net(self._example(self.net, shape))
 
-    @contextmanager
-    def _faked(self, cast: torch.dtype | None) -> Generator[None]:
-        """Run on fake tensors, under autocast to a type or, whatever is on now, under none.
-
-        It must not keep what it casts: real runs would get weights without numbers from it.
-        """
-        device = next((t.device.type for t in (*self.net.parameters(), *self.net.buffers())), "cpu")
-        if device == "meta":
-            casting = nullcontext()
-        else:
-            on = cast is not None
-            casting = torch.autocast(device, cast, enabled=on, cache_enabled=False)
-        with casting, _fake_tensors():
-            yield
+    @property
+    def _device(self) -> str:
+        """The kind of device of the network's weights."""
+        return next((t.device.type for t in (*self.net.parameters(), *self.net.buffers())), "cpu")
 
     @contextmanager
     def _inside(self) -> Generator[None]:
@@ -144,7 +138,8 @@ def record(
     channels: int,
     shape: tuple[int, ...],
     batch: int = BATCH,
-    cast: torch.dtype | None = None,
+    *,
+    casts: bool = False,
 ) -> Program:
     """Return the operators that a network runs on images of that spatial shape, in px.
 
@@ -153,9 +148,28 @@ def record(
         channels: Channels of an image.
         shape: Of an image, in px per axis.
         batch: Images.
-        cast: What autocast casts to; None without it.
+        casts: Whether what autocast casts must be among them.
     """
-    return Subject(net, channels, batch).record(shape, cast=cast)
+    return Subject(net, channels, batch).record(shape, casts=casts)
+
+
+class _Casts(TorchFunctionMode):
+    """Sees whether autocast is on while a network runs."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = device
+        self.on = self._now()
+
+    def _now(self) -> bool:
+        return self._device != "meta" and torch.is_autocast_enabled(self._device)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        self.on = self.on or self._now()
+        return func(*args, **(kwargs or {}))
 
 
 class _LeftOperators(Exception):
@@ -183,14 +197,21 @@ def _plainly() -> Generator[None]:
 
 @contextmanager
 def _fake_tensors() -> Generator[None]:
-    """Run on tensors without numbers; quietly, because a shape that does not fit is no news here."""
+    """Run on tensors without numbers; quietly, because a shape that does not fit is no news here.
+
+    Autocast keeps weights that it has cast. Those of real runs and of these must not meet.
+    """
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    was = log.disabled
+    was, cached = log.disabled, torch.is_autocast_cache_enabled()
     log.disabled = True
+    torch.set_autocast_cache_enabled(False)
+    torch.clear_autocast_cache()  # a network that has made its own autocast keeps them all the same
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
+        torch.clear_autocast_cache()
+        torch.set_autocast_cache_enabled(cached)
         log.disabled = was
 
 
