@@ -198,12 +198,15 @@ class OnFragments(fx.Interpreter):
 
 
 def _lengthened(x: Tensor, dim: int, more: int) -> Tensor:
-    """Return `x` with its last position repeated: numbers of the kind that are there anyway."""
+    """Return `x` with its last position repeated: numbers of the kind that are there anyway.
+
+    Nothing uses them, so they have no gradient.
+    """
     if not more:
         return x
     shape = list(x.shape)
     shape[dim] = more
-    return torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)], dim)
+    return torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1).detach().expand(shape)], dim)
 
 
 def _is_channels_last(x: Tensor) -> bool:
