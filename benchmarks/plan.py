@@ -31,8 +31,8 @@ METHOD = (
     "Three training steps (AdamW, cross entropy, one thread) in a fresh process each, CPU, no rounds: the largest "
     "resident memory less that before the network was built. `before`: relative error of the plan from "
     "rehearsal alone; `after`: calibrated by two small steps of the same network, precision and layout "
-    "in a process of their own; `reserve`: what is kept free beside that, as a share of it (of networks "
-    "run since it is noted); `torchinfo`: that of its total (weights, images, outputs of layers twice)."
+    "in a process of their own; `reserve`: what is kept free beside that, as a share of it; `torchinfo`: "
+    "the error of its total (weights, images, outputs of layers twice)."
 )
 LAYOUTS = {2: ("contiguous_format", "channels_last"), 3: ("contiguous_format", "channels_last_3d")}
 
