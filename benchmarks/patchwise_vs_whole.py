@@ -15,6 +15,7 @@ from itertools import product
 import bench
 import torch
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 
 import fullconv as fc
 from fullconv.execution import multiplications
@@ -22,12 +23,16 @@ from fullconv.tracing import record
 
 BATCH = 20
 ROUNDS = 5
+REPEATS = 3
+FORMATS = (torch.contiguous_format, torch.channels_last)
 METHOD = (
     "Forward, and forward with backward, over every unit of one image: `patches` cuts the sub-image "
     f"of each unit out and runs them in batches of {BATCH}, as a patchwise trainer would; `whole` is one "
     "step of fullconv.StepLoss over all units (its forward pass alone: the network on the image). "
-    "The limit is the ratio of the multiplications of both. CPU, float32, all cores; patches and "
-    f"whole in turn, {ROUNDS} rounds after one to warm up; ratios pair by pair. The gradients of both are compared once; "
+    "The limit is the ratio of the multiplications of both. CPU, float32, all cores; each of the two in the "
+    "memory format in which it took less time when it was tried once; patches and whole in turn, "
+    f"{ROUNDS} rounds after one to warm up (of whole, the fastest of {REPEATS} runs each); ratios pair by "
+    "pair. The gradients of both are compared once; "
     "CaffeNet pads between its layers, so that its patches see zeros where the map sees image."
 )
 
@@ -94,6 +99,9 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
         total = torch.zeros((), device=device)
         for start in range(0, len(corners), BATCH):
             stack = torch.stack([wide[(slice(None), *c)] for c in corners[start : start + BATCH]])
+            stack = stack.contiguous(
+                memory_format=suggest_memory_format(next(patches_net.parameters()))
+            )
             logits = patches_net(stack).flatten(1)
             loss = criterion(logits, labels[start : start + BATCH]).sum() / len(corners)
             if backward:
@@ -107,14 +115,29 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
             loss.backward()
         return loss.detach()
 
+    formats = {
+        "patches": _in_its_format(patches, patches_net), "whole": _in_its_format(whole, whole_net)
+    }  # fmt: skip
     limit = len(corners) * _work(patches_net, (side, side)) / _work(whole_net, shape)
     found: dict[str, object] = {
-        "units": len(corners), "limit": limit, "gradient_difference": _difference(patches, whole, patches_net, whole_net),
+        "units": len(corners), "limit": limit, "formats": formats, "gradient_difference": _difference(patches, whole, patches_net, whole_net),
     }  # fmt: skip
     for kind, backward in (("forward", False), ("forward_backward", True)):
         with torch.set_grad_enabled(backward):
             found[kind] = _ratio(patches, whole, backward=backward, rounds=rounds, limit=limit)
     return found
+
+
+def _in_its_format(run: Callable[..., Tensor], net: nn.Module) -> str:
+    """Leave a network in the memory format in which it is faster, and return its name."""
+    took: dict[torch.memory_format, float] = {}
+    for kind in FORMATS:
+        net.to(memory_format=kind)
+        run(backward=True)
+        took[kind] = _seconds(run, backward=True)
+    best = min(took, key=took.__getitem__)
+    net.to(memory_format=best)
+    return str(best).removeprefix("torch.")
 
 
 def _ratio(
@@ -128,7 +151,7 @@ def _ratio(
     seconds: dict[str, list[float]] = {"patches": [], "whole": []}
     for turn in range(rounds + 1):
         for name, run in (("patches", patches), ("whole", whole)):
-            repeats = 1 if name == "patches" else 3
+            repeats = 1 if name == "patches" else REPEATS
             took = min(_seconds(run, backward) for _ in range(repeats))
             if turn:
                 seconds[name].append(took)
