@@ -43,6 +43,11 @@ def test_what_is_no_amount_is_refused(text: str | int) -> None:
         parse_memory(text)
 
 
+def test_less_than_a_byte_is_refused() -> None:
+    with pytest.raises(BadConfigError, match="must be a byte at least, got"):
+        parse_memory("0.5")
+
+
 def test_a_share_is_one_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_of, "available_bytes", lambda: 10 * GIB)
     assert parse_memory("80%") == 8 * GIB

@@ -10,7 +10,7 @@ from torch import nn
 
 import fullconv as fc
 from fullconv.planning import Plan, rehearse_step
-from fullconv.planning._gauge import LOADED_BYTES
+from fullconv.planning._gauge import LOADED_BYTES, Gauge
 from fullconv.planning._words import amount, count, duration, ratio
 
 SHAPE = (3, 100, 92)
@@ -184,7 +184,7 @@ class Halving(nn.Module):
     [
         ({"memory": "plenty"}, "`memory` must be an amount such as '2 GiB', .*, got 'plenty'"),
         ({"memory": 0}, "`memory` must be an amount"),
-        ({"memory": "26 MiB"}, "where weights, gradients and the optimiser's state alone take .* KiB"),
+        ({"memory": "26 MiB"}, "and the optimiser's state alone take .* KiB"),
         ({"memory": "26 MiB"}, "got 26 MiB .*: the least that works is .* MiB, in windows of 12 x 12 px"),
         ({"batch": 0}, "`batch` must be a whole number of at least 1, got 0"),
         ({"images": 2.5}, "`images` must be a whole number of at least 1, got 2.5"),
@@ -263,3 +263,11 @@ def test_half_precision_runs_down_images_too() -> None:
     found = fc.plan(net, (3, 2000, 256), memory="60 MiB", precision="bf16")
     assert found.choice.regime == "streamed"
     assert found.regime("streamed").rows
+
+
+def test_planning_ends_whatever_the_memory() -> None:
+    gauge = Gauge.of("cpu")
+    for memory in (2**40, 10**17, 10**34):
+        usable = gauge.usable(memory)
+        assert gauge.needed(usable) <= memory
+        assert gauge.needed(1.000001 * usable + 2) > memory

@@ -37,7 +37,7 @@ def parse_memory(memory: str | int) -> int:
         memory: Bytes, or text such as "2 GiB", "500MB", or "80%" of what is free now.
 
     Raises:
-        BadConfigError: If it is not such an amount, or not positive.
+        BadConfigError: If it is not such an amount, or less than a byte.
 
     Examples:
         >>> parse_memory("2 GiB")
@@ -51,6 +51,8 @@ def parse_memory(memory: str | int) -> int:
         )
     if match[2] == "%":
         return int(available_bytes() * min(float(match[1]), 100) / 100)
+    if float(match[1]) * UNITS[match[2]] < 1:
+        raise BadConfigError(f"`memory` must be a byte at least, got {memory!r}")
     return int(float(match[1]) * UNITS[match[2]])
 
 

@@ -112,8 +112,8 @@ def _nothing_fits(draft: Draft, one: int) -> str:
     """Return why nothing fits, the least that would, and what else would help."""
     assert draft.memory is not None
     head = (
-        f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients and "
-        f"the optimiser's state alone take {amount(draft.standing)}"
+        f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients "
+        f"(of a part and their sum) and the optimiser's state alone take {amount(draft.standing)}"
     )
     needed = draft.gauge.needed
     whole = needed(one)

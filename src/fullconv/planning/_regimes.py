@@ -109,7 +109,7 @@ class Draft:
         shape: Of an image, `(channels, *spatial)`.
         map_shape: Of its map, `(*spatial)`.
         gauge: What the machine makes of a rehearsal.
-        standing: Bytes of weights, their gradients and the optimiser's state.
+        standing: Bytes of weights, gradients of a part of a step and their sum, the optimiser's state.
         memory: Bytes that there are; None for no limit.
         images: In the data set; None if not known.
         rehearsed: Steps through windows so far, by shape, owned units and number together.
