@@ -182,9 +182,11 @@ def by_braindecode(case: Case, net: nn.Module) -> nn.Module:
     from braindecode.models.base import EEGModuleMixin
 
     copied = strided(case)
-    copied.load_state_dict(net.state_dict())
     EEGModuleMixin.to_dense_prediction_model(copied)
-    return copied.to(next(net.parameters()).device)
+    for name, weight in net.named_parameters():  # the same ones: gradients are asked for them
+        layer, _, kind = name.rpartition(".")
+        setattr(copied.get_submodule(layer), kind, weight)
+    return copied
 
 
 def methods(case: Case, net: nn.Sequential) -> dict[str, Run]:

@@ -46,6 +46,7 @@ ENOUGH = 0.85
 LAYOUTS = {"32": "contiguous_format", "bf16": "channels_last"}
 FINDERS = (
     ("residual", (3, 192, 256), 800 * MB), ("monai UNet", (3, 256, 256), 600 * MB),
+    ("residual", (3, 980, 980), 8000 * MB),
 )  # fmt: skip
 METHOD = (
     "CPU, one thread, no rounds. `crashes`: random networks, image sizes (multiples of 32 from "
