@@ -92,7 +92,7 @@ class Gauge:
     def usable(self, memory: int) -> int:
         """Return the bytes that a planned step may take, for its need to be within the memory."""
         low, high = 0.0, float(memory)
-        while high - low > max(1.0, 1e-9 * high):  # floats of large numbers lie apart
+        while high - low > max(1.0, 1e-12 * high):  # floats of large numbers lie apart
             middle = (low + high) / 2
             low, high = (middle, high) if self.needed(middle) <= memory else (low, middle)
         return int(low)
