@@ -23,7 +23,7 @@ from fullconv.tracing import record, trace_for
 Covering = Literal["cheapest", "whole", "units"]
 
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
-MOST_SINGLE = 1024
+MOST_SINGLE = 2**13
 
 # Covers between the ends are searched for where the better end takes so many times as long as that: a
 # search in vain makes a step a twentieth longer at most.
