@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from fullconv.execution import StepLoss
 from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, _auto, criterion, train
@@ -95,6 +96,7 @@ def test_regimes_are_compared_for_the_network_as_it_is_now(scenes: Path) -> None
     dataset = open_dataset(scenes)
     data = ImageData(dataset, survey(dataset), workers=0)
     data.setup()
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
     module = Segmentation(net.train(), 4)
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -174,6 +176,42 @@ def test_sub_images_that_are_most_of_an_image_are_no_candidates(scenes: Path) ->
     large = replace(facts, shapes=dict.fromkeys(facts.shapes, (400, 400)))
     found = [r.name for r in candidates(ImageData(dataset, large), 1)]
     assert found == ["crop:4x256", "whole"]
+
+
+def plain(*widths: int) -> nn.Sequential:
+    """A network without norms: each layer but the last adds 2 px to the field."""
+    pairs = zip((3, *widths), widths, strict=False)
+    return nn.Sequential(
+        *(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs), nn.Conv2d(widths[-1], 2, 1)
+    )
+
+
+def test_windows_with_the_image_around_are_tried_where_they_read_little_more(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    facts = survey(dataset)
+    data = ImageData(dataset, replace(facts, shapes=dict.fromkeys(facts.shapes, (600, 700))))
+    assert [r.name for r in _auto.windows(plain(8, 8), data)] == ["patchwise:4x256"]
+    # A field of 31 px reads (286 / 256) ** 2 = 1.25 times the px, one of 33 px more.
+    assert _auto.windows(plain(*[2] * 15), data)
+    assert not _auto.windows(plain(*[2] * 16), data)
+    norm = nn.Sequential(plain(8), nn.BatchNorm2d(2))
+    assert not _auto.windows(norm.train(), data)
+    assert _auto.windows(norm.eval(), data)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"), [(0.108, "patchwise:4x64"), (0.12, "crop:4x64"), (0.09, "patchwise:4x64")]
+)
+def test_windows_are_taken_where_they_buy_nearly_as_much_as_crops(
+    seconds: float, best: str
+) -> None:
+    seen = [reading("crop:4x64", 0.1, 4.0), reading("patchwise:4x64", seconds, 4.0)]
+    assert _auto._best(seen).name == best
+    choice = Choice(regime=_auto._best(seen), readings=tuple(seen), ending=True)
+    assert choice.why.startswith(best)
+    # Whole images see all there is anyway.
+    assert _auto._best([*seen, reading("whole", 0.09, 4.0)]).name in {"whole", "patchwise:4x64"}
+    assert _auto._best([*seen, reading("whole", 0.01, 4.0)]).name == "whole"
 
 
 def orders() -> tuple[Cuts, Order]:
@@ -258,3 +296,54 @@ def test_a_run_chooses_turns_where_it_pays_and_resumes_with_its_choice(
     assert (per_step[-1] == 1) == pays  # whole images at the end
     more = trained(replace(config, epochs=4), resume=run.path)
     assert more.sampling() == chosen
+
+
+def test_a_run_by_windows_takes_all_units_once_it_has_turned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_auto, "CANDIDATES", ("crop:4x64", "whole"))
+    monkeypatch.setattr(_auto, "WINDOWS", "patchwise:4x64")
+    monkeypatch.setattr(_auto, "NEARLY", 0.0)
+    monkeypatch.setattr(_auto, "MOST_READ", 99.0)
+
+    def best(seen: Sequence[Reading]) -> Regime:
+        return next(r.regime for r in seen if r.regime.sampler)
+
+    monkeypatch.setattr(_auto, "_best", best)
+    monkeypatch.setattr(
+        _auto, "compared",
+        lambda *_, **__: [reading("patchwise:4x64", 0.1, 4.0), reading("whole", 0.01, 4.0)],
+    )  # fmt: skip
+    counted: list[int] = []
+    each = StepLoss.forward
+
+    def forward(self: StepLoss, images: Any, targets: Any, units: Any = None) -> Tensor:
+        counted.append(sum(box.size for boxes in units for box in boxes))
+        return each(self, images, targets, units)
+
+    config = TrainConfig(
+        data=large_scenes(tmp_path / "data"), out=tmp_path / "run", epochs=8, workers=0,
+        options={"width": 4, "depth": 1, "norm": "none"},
+    )  # fmt: skip
+    monkeypatch.setattr(StepLoss, "forward", forward)
+    run = trained(config)
+    assert run.sampling()["sampling"] == "patchwise:4x64"
+    assert "patchwise:4x64" in {r["sampling"] for r in run.sampling()["readings"]}
+    images = [row["images"] for row in run.steps()]
+    per_step = [b - a for a, b in zip([0, *images], images, strict=False)]
+    assert per_step[-1] == 1
+    assert counted == [4 * 64**2] * (_auto.WHOLE_DRAWS + per_step.count(4))
+    # A run that goes on behind its turn never chooses units again.
+    counted.clear()
+    trained(replace(config, epochs=9), resume=run.path)
+    assert not counted
+
+
+def test_regimes_of_one_step_per_epoch_are_read_from_several_epochs(scenes: Path) -> None:
+    dataset = open_dataset(scenes)
+    data = ImageData(dataset, survey(dataset), batch=100, workers=0)
+    data.setup()
+    assert data.steps_per_epoch == 1
+    drawn = data.draw(regime("whole", batch=100), 3)
+    assert len(drawn) == 3
+    assert not torch.equal(drawn[0][0][0], drawn[1][0][0])

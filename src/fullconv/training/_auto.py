@@ -12,12 +12,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import nn
 
 from fullconv.errors import FullconvError
+from fullconv.execution import Planner
 from fullconv.prediction import best_device
 from fullconv.training._data import ImageData
 from fullconv.training._losses import Criterion, on
@@ -31,6 +33,11 @@ from fullconv.training._step import Step
 # 128 px led to a mean IU of 0.61 on whole fields of 966 x 1296 px, where 4 of 256 px led to 0.70.
 # That cannot be read at the start, when all gradients point one way (squared cosines 0.98 to 1.00).
 CANDIDATES = ("crop:4x256", "whole")
+# The same sub-images with the image around them. They cost more and their noise is the same, so that by
+# signal per second they never win; but where crops see zeros they see the image, as the network will be
+# used. So they are taken where they buy nearly as much, and not measured where they read too much for it.
+WINDOWS = "patchwise:4x256"
+NEARLY, MOST_READ = 0.9, 1.25
 WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the noise to come
 DRAWS, WHOLE_DRAWS = 6, 4
 MEASURING_S = 60.0  # at most, where a run has no limit
@@ -57,7 +64,7 @@ class Choice:
         """The reason, in one line."""
         if not self.readings:
             return f"{self.regime.name}: nothing else fits, or no time to measure"
-        best = max(self.readings, key=lambda r: r.worth)
+        best = next(r for r in self.readings if r.regime == self.regime)
         others = [r for r in self.readings if r is not best]
         ratios = ", ".join(f"{best.worth / r.worth:.1f} times {r.regime.name}" for r in others)
         step = f"{best.regime.name}: {best.seconds:.2f} s per step"
@@ -91,6 +98,25 @@ def candidates(data: ImageData, batch: int) -> list[Regime]:
     fitting = [r for r in found if not r.cut or (r.cut <= min(sides) and 2 * r.cut**2 <= px)]
     # A step over a whole large image may take hours.
     return [r for r in fitting if r.cut] or fitting if data.large else fitting
+
+
+def windows(net: nn.Module, data: ImageData) -> list[Regime]:
+    """Return sub-images with the image around them, if they read little more than crops of their size.
+
+    None where a layer looks at the whole image, as BatchNorm does in training.
+
+    Args:
+        net: The network, in training.
+        data: The images.
+    """
+    one = regime(WINDOWS)
+    shapes = list(data.survey.shapes.values())
+    try:
+        geometry = Planner(net, None).geometry(data.survey.channels, shapes[0])
+    except FullconvError:
+        return []
+    read = prod((one.least + field - 1) / one.least for field in geometry.field)
+    return [one] if read <= MOST_READ else []
 
 
 def measuring_s(minutes: float | None) -> float:
@@ -134,9 +160,16 @@ def choose(
                 step = Step(twin, loss, sampler=one.sampler, memory=memory)
                 readings.append(_read(step, twin, one, data, until))
     seen = lasting(pooled(readings))
-    best = max(seen, key=lambda r: r.worth).regime if seen else regimes[0]
-    ran_whole = any(not r.regime.cut for r in seen)
+    best = _best(seen) if seen else regimes[0]
+    ran_whole = any(not (r.regime.cut or r.regime.sampler) for r in seen)
     return Choice(regime=best, readings=seen, ending=memory is None or ran_whole)
+
+
+def _best(seen: Sequence[Reading]) -> Regime:
+    """Return the regime of most worth; windows before crops that are hardly worth more."""
+    best = max(seen, key=lambda r: r.worth)
+    exact = [r for r in seen if r.regime.sampler and r.worth >= NEARLY * best.worth]
+    return exact[0].regime if exact and best.regime.cut else best.regime
 
 
 def _warm(net: nn.Module, step: Step, data: ImageData, one: Regime, until: float) -> None:
@@ -193,6 +226,14 @@ class Turn(pl.Callback):
         self.data, self.interval = data, interval
         self.asked = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on behind the turn, if a resumed run has made it."""
+        del trainer
+        assert isinstance(pl_module, Segmentation)
+        if self.data.turned:
+            self.asked = True
+            pl_module.follow(self.data.regimes[-1].sampler)
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -220,4 +261,5 @@ class Turn(pl.Callback):
         )
         if pays:
             self.data.turn(trainer.global_step)
+            pl_module.follow(then.regime.sampler)
             trainer.val_check_batch = self.interval

@@ -1,10 +1,10 @@
 """Images and masks as steps: reading, caching, order, batching."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from math import ceil, prod
 from typing import Any
 
@@ -101,6 +101,11 @@ class ImageData(pl.LightningDataModule):
         """Whether steps are of another regime at the end."""
         return isinstance(self._order, Turning)
 
+    @property
+    def turned(self) -> bool:
+        """Whether steps are of that regime by now."""
+        return isinstance(self._order, Turning) and self._order.turned_at is not None
+
     def turn(self, step: int) -> None:
         """Go on with the regime of the end, from this step of the run on."""
         assert isinstance(self._order, Turning)
@@ -186,11 +191,11 @@ class ImageData(pl.LightningDataModule):
             self._order.turned_at = state_dict["turned_at"]
         self._order.start_after(state_dict["step"])
 
-    def draw(self, regime: Regime, count: int) -> list[list[Group]]:
+    def draw(self, regime: Regime, steps: int) -> list[list[Group]]:
         """Return some first steps of a regime, read in this process; for measuring."""
         assert self._train is not None
-        images, order = self._train, self._drawn(regime)
-        return [stack_by_size([images[key] for key in keys]) for keys in islice(order, count)]
+        images, drawn = self._train, islice(_epochs(self._drawn(regime)), steps)
+        return [stack_by_size([images[key] for key in keys]) for keys in drawn]
 
     def _drawn(self, regime: Regime) -> Order | Cuts:
         shapes = self._shapes()
@@ -322,6 +327,13 @@ def spread(items: Sequence[Sample], most: int) -> Sequence[Sample]:
     if len(items) <= most:
         return items
     return [items[i * len(items) // most] for i in range(most)]
+
+
+def _epochs(order: Order | Cuts) -> Iterator[list[Key]]:
+    """Yield the steps of one epoch after the other."""
+    for epoch in count():
+        order.set_epoch(epoch)
+        yield from order
 
 
 def _augment(samples: Sequence[Sample], survey: Survey, seed: int) -> Augment:

@@ -87,6 +87,10 @@ class Segmentation(pl.LightningModule):
         """Let steps add that many bytes from now on; None for no limit."""
         self._step.keep_within(memory)
 
+    def follow(self, sampler: Sampler | None) -> None:
+        """Let these units of a step's images count from now on; None for all."""
+        self._step.sampler = sampler
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a stack of images."""
         return self.net(images)

@@ -16,7 +16,7 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from fullconv.sampling import Sampled
+from fullconv.sampling import Patchwise, Sampled
 from fullconv.training._regime import Regime
 from fullconv.training._step import Group, Step
 
@@ -110,7 +110,7 @@ def pooled(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     few steps that can hardly tell it; together they tell it best. Its estimate is kept above 0.
     Regimes that prefer some units have a gradient of their own.
     """
-    even = [r for r in readings if isinstance(r.regime.sampler, Sampled | None)]
+    even = [r for r in readings if isinstance(r.regime.sampler, Patchwise | Sampled | None)]
     pairs = [r.steps * (r.steps - 1) for r in even]
     shared = sum(r.signal * n for r, n in zip(even, pairs, strict=True)) / max(1, sum(pairs))
     least = LEAST_SIGNAL * min((r.power for r in even), default=0.0)

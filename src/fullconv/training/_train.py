@@ -21,7 +21,7 @@ from fullconv.runs import (
     write_json,
     write_text,
 )
-from fullconv.training._auto import candidates, choose, measuring_s
+from fullconv.training._auto import candidates, choose, measuring_s, windows
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._evaluation import evaluate
@@ -168,11 +168,14 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
         known = run.sampling()
         name, ending = known["sampling"], known["ends_on_whole"]
     else:
+        found = candidates(job.data, config.images)
+        if job.memory is None and len(found) > 1:
+            found[1:1] = windows(job.module.net, job.data)
         choice = choose(
             job.module.net,
             job.module.criterion,
             job.data,
-            candidates(job.data, config.images),
+            found,
             within=measuring_s(config.minutes),
             memory=job.memory,
         )
@@ -180,7 +183,9 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
         console.print(f"sampling {choice.why}")
         name, ending = choice.regime.name, choice.ending
     whole = regime("whole", batch=config.images) if ending and name != "whole" else None
-    job.data.follow(regime(name, batch=config.images), whole)
+    chosen = regime(name, batch=config.images)
+    job.data.follow(chosen, whole)
+    job.module.follow(chosen.sampler)
 
 
 def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> None:
