@@ -49,11 +49,14 @@ def parse_memory(memory: str | int) -> int:
         raise BadConfigError(
             f"`memory` must be an amount such as '2 GiB', '500MB', '80%' or bytes, got {memory!r}"
         )
-    if match[2] == "%":
-        return int(available_bytes() * min(float(match[1]), 100) / 100)
-    if float(match[1]) * UNITS[match[2]] < 1:
+    amount = (
+        available_bytes() * min(float(match[1]), 100) / 100
+        if match[2] == "%"
+        else float(match[1]) * UNITS[match[2]]
+    )
+    if amount < 1:
         raise BadConfigError(f"`memory` must be a byte at least, got {memory!r}")
-    return int(float(match[1]) * UNITS[match[2]])
+    return int(amount)
 
 
 def in_words(num_bytes: float) -> str:
