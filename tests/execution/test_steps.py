@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 import fullconv as fc
 from fullconv.errors import BadConfigError
+from fullconv.execution import _step_loss
+from fullconv.execution._planner import Planner
 from fullconv.geometry import Box
 
 from .test_step_loss import CLASSES, CRITERION, Skip, assert_same, plain, some
@@ -209,6 +212,32 @@ def test_batch_norm_in_training_runs_on_whole_images_and_sees_all_of_one_size_to
     loss = (each * mask).sum() / mask.sum()
     expected = loss.detach(), list(torch.autograd.grad(loss, list(net.parameters())))
     assert_same(net, fc.StepLoss(net, CRITERION)(images, targets, units), expected)
+
+
+def test_steps_of_a_network_that_is_not_local_let_their_images_go() -> None:
+    net = Normed().train()
+    step = fc.StepLoss(net, CRITERION, memory="1 GiB")
+    alive: list[weakref.ref[Tensor]] = []
+    for _ in range(4):
+        image, target = torch.randn(2, 24, 24), torch.randint(CLASSES, (24, 24))
+        alive.append(weakref.ref(image))
+        step([image], [target]).backward()
+    del image
+    assert [ref() is None for ref in alive] == [True] * 4
+
+
+@pytest.mark.parametrize(("memory", "calls"), [(None, 0), (2**30, 0), (1.1, 1), (2.3, 0)])
+def test_freed_memory_is_given_back_at_once_only_where_a_step_takes_most_of_it(
+    memory: float | None, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(_step_loss, "return_freed_memory", lambda: given_back.append(1))
+    net = Normed().train()  # whole, or not at all
+    needed = Planner(net, None)._whole(2, (64, 64))[0]
+    budget = None if memory is None else int(memory * needed if memory < 9 else memory)
+    step = fc.StepLoss(net, CRITERION, memory=budget)
+    step([torch.randn(2, 64, 64)], [torch.randint(CLASSES, (64, 64))]).backward()
+    assert len(given_back) == calls
 
 
 @pytest.mark.parametrize("options", [{"memory": "100 KiB"}, {"covering": "units"}])

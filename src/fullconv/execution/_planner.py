@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 from math import prod
 from typing import Literal
 
@@ -31,6 +32,9 @@ SEARCHES = 20
 # Until one has been timed: the seconds of a search.
 SEARCH_S = 5e-3
 
+# How far a process grew past the bytes that were in use, where it kept blocks that had been freed.
+KEPT = 2.1
+
 # Windows of one shape run together until they keep this much: larger batches are no faster.
 BATCH_BYTES = {"cpu": 2**29, "cuda": 2**32}
 
@@ -54,6 +58,7 @@ class Planner:
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
         self._drops: dict[tuple[int, int], Drops] = {}
+        # Raised as copies: what is raised keeps the frames that it passed, and the images in them.
         self._refusals: dict[int, NotLocalError] = {}
         self._wholes: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
 
@@ -65,14 +70,14 @@ class Planner:
         """
         self._forget_other_modes()
         if len(shape) in self._refusals:
-            raise self._refusals[len(shape)]
+            raise copy(self._refusals[len(shape)])
         for known in self._geometries:
             if len(known.axes) == len(shape) and known.suits(shape):
                 return known
         try:
             geometry = trace_for(self.net, channels, shape)
         except NotLocalError as error:
-            self._refusals[len(shape)] = error
+            self._refusals[len(shape)] = copy(error)
             raise
         self._geometries.append(geometry)
         return geometry
@@ -181,7 +186,7 @@ class Planner:
         """
         if len(sides) in self._refusals:
             if not self._fits_whole(channels, sides, count):
-                raise self._refusals[len(sides)]
+                raise copy(self._refusals[len(sides)])
             return count
         known = [costs for (_, axes), costs in self._costs.items() if axes == len(sides)]
         if not known:
@@ -189,6 +194,17 @@ class Planner:
         each = float(known[0].training_bytes(sides))
         limit = BATCH_BYTES.get(device, BATCH_BYTES["cuda"])
         return max(1, int(min(limit, self.memory or limit) / max(1.0, each)))
+
+    def is_tight(self, channels: int, sides: tuple[int, ...], count: int) -> bool:
+        """Return whether so many windows of these sides take most of the memory.
+
+        Freed blocks that the process keeps may then take it past the rest.
+        """
+        if self.memory is None:
+            return False
+        known = self._costs.get((channels, len(sides)))
+        each = known.training_bytes(sides) if known else self._whole(channels, sides)[0]
+        return KEPT * count * float(each) > self.memory
 
     def _fits_whole(self, channels: int, shape: tuple[int, ...], count: int = 1) -> bool:
         """Return whether so many whole images fit the memory, whatever their network looks at."""

@@ -117,7 +117,7 @@ class StepLoss(nn.Module):
         scale = 1 / weight if self.reduction == "mean" and weight else 1.0
         downs = [job for job in jobs if job.down]
         batches = list(self._batches([job for job in jobs if not job.down]))
-        if batches and self._planner.memory is not None:
+        if any(self._is_tight(batch) for batch in batches):
             return_freed_memory()
         self._agree = self._agreement(jobs)
         if torch.is_grad_enabled() and len(batches) + 2 * len(downs) > 1:
@@ -228,6 +228,11 @@ class StepLoss(nn.Module):
                 f"the image, got units {box} that see {field}, past the image; use `context='image'`"
             )
         return Window(units=box, reads=field, inside=inside)
+
+    def _is_tight(self, batch: Sequence[Job]) -> bool:
+        """Return whether a batch of windows takes most of the memory."""
+        image, sides = batch[0].image, batch[0].window.reads.shape
+        return self._planner.is_tight(image.shape[0], sides, len(batch))
 
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """Yield the windows of a step in batches of one shape, as many as may run together."""
