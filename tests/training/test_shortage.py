@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError, FullconvError, NotLocalError
-from fullconv.training import TrainConfig, _module, criterion, train
+from fullconv.runs import Run
+from fullconv.training import TrainConfig, _auto, _module, _step, criterion, train
 from fullconv.training._shortage import is_shortage, patiently
 from fullconv.training._step import Step
 
@@ -135,6 +139,59 @@ def test_a_step_that_cannot_be_cut_says_why(
     said = r"step 2 ran out of memory, and cannot be cut .*BatchNorm.*`--batch`.*can't allocate"
     with pytest.raises(FullconvError, match=said):
         trained(scenes, tmp_path / "run", options={"width": 4, "depth": 1})
+
+
+def test_a_validation_that_runs_out_of_memory_goes_on_in_windows(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"options": {"width": 4, "depth": 1, "stem": 1}}  # BatchNorm: steps cannot be cut
+    expected = trained(scenes, tmp_path / "plain", **settings)
+    plain, calls = _step.logits_of, [0]
+
+    def failing(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        calls[0] += not torch.is_grad_enabled()
+        if calls[0] == 2 and not torch.is_grad_enabled():
+            raise RuntimeError(SAID)
+        return plain(net, images, targets)
+
+    monkeypatch.setattr(_step, "logits_of", failing)
+    said = io.StringIO()
+    found = trained(scenes, tmp_path / "failing", said, **settings)
+    assert re.search(r"the validation behind step \d+ ran out of memory: it goes", said.getvalue())
+    assert all(torch.equal(found[name], weights) for name, weights in expected.items())
+    rows, others = (list(Run.open(tmp_path / n).validation()) for n in ("plain", "failing"))
+    assert [r["mean_iu"] for r in rows] == pytest.approx([r["mean_iu"] for r in others])
+    # What cannot be cut says so.
+    module = _module.Segmentation(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Softmax(2)), classes=2)
+    module.trainer = Namespace(global_step=7)  # pyright: ignore[reportAttributeAccessIssue]
+    group = torch.rand(1, 3, 20, 20), torch.zeros(1, 20, 20).long()
+    with pytest.raises(FullconvError, match=r"validation behind step 7 ran out.*Softmax.*enough"):
+        module._make_room_to_see(group, "not enough memory")
+
+
+@pytest.mark.parametrize("call", [1, 20])
+def test_a_regime_that_runs_out_of_memory_is_left_out(
+    call: int, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_auto, "CANDIDATES", ("crop:2x16", "whole"))
+    failing = Failing(call)
+    monkeypatch.setattr(Step, "__call__", failing.as_method())
+    trained(scenes, tmp_path / "run", sampling="auto", options={"width": 4, "depth": 1})
+    chosen = Run.open(tmp_path / "run").sampling()
+    # First it warms up, then it reads six steps of crops.
+    assert [r["sampling"] for r in chosen["readings"]] == ([] if call == 1 else ["crop:2x16"])
+    assert chosen["sampling"] == "crop:2x16"
+    assert not chosen["ends_on_whole"]
+
+
+def test_shortages_are_noted_though_the_run_ends_in_an_error(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Step, "__call__", Failing(2, *range(4, 99)).as_method())
+    with pytest.raises(FullconvError, match="cannot be cut"):
+        trained(scenes, tmp_path / "run")
+    noted = json.loads((tmp_path / "run" / "memory.json").read_text())
+    assert noted["shortages"][0]["step"] == 2
 
 
 def test_half_is_half_of_what_the_images_take_and_then_of_that() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -27,6 +27,7 @@ from fullconv.training._module import Segmentation
 from fullconv.training._noise import LEAST_DRAWS, Reading, lasting, pooled, read
 from fullconv.training._regime import Regime, regime
 from fullconv.training._schedule import optimizer
+from fullconv.training._shortage import is_shortage
 from fullconv.training._step import Step
 
 # Smaller sub-images buy more gradient per second, but of another kind: with a field of 411 px, 4 of
@@ -36,7 +37,6 @@ CANDIDATES = ("crop:4x256", "whole")
 # The same sub-images with the image around them. They cost more and their noise is the same, so that by
 # signal per second they never win; but where crops see zeros they see the image, as the network will be
 # used. So they are taken where they buy nearly as much, and not measured where they read too much for it.
-WINDOWS = "patchwise:4x256"
 NEARLY, MOST_READ = 0.9, 1.25
 WARM_STEPS = 12  # on a copy of the network: fresh weights know nothing of the noise to come
 DRAWS, WHOLE_DRAWS = 6, 4
@@ -100,7 +100,7 @@ def candidates(data: ImageData, batch: int) -> list[Regime]:
     return [r for r in fitting if r.cut] or fitting if data.large else fitting
 
 
-def windows(net: nn.Module, data: ImageData) -> list[Regime]:
+def windows(net: nn.Module, data: ImageData, crops: Regime) -> list[Regime]:
     """Return sub-images with the image around them, if they read little more than crops of their size.
 
     None where a layer looks at the whole image, as BatchNorm does in training.
@@ -108,8 +108,9 @@ def windows(net: nn.Module, data: ImageData) -> list[Regime]:
     Args:
         net: The network, in training.
         data: The images.
+        crops: The crops.
     """
-    one = regime(WINDOWS)
+    one = regime(crops.name.replace("crop", "patchwise"))
     shapes = list(data.survey.shapes.values())
     try:
         geometry = Planner(net, None).geometry(data.survey.channels, shapes[0])
@@ -150,7 +151,7 @@ def choose(
     device = best_device()
     twin, loss = copy.deepcopy(net).to(device).train(), on(device, criterion)
     readings: list[Reading] = []
-    with suppress(FullconvError):  # whole images that neither fit nor may be cut
+    with _what_fits() as short:
         cheapest = min(regimes, key=data.step_px)
         _warm(
             twin, Step(twin, loss, sampler=cheapest.sampler, memory=memory), data, cheapest, until
@@ -162,7 +163,21 @@ def choose(
     seen = lasting(pooled(readings))
     best = _best(seen) if seen else regimes[0]
     ran_whole = any(not (r.regime.cut or r.regime.sampler) for r in seen)
-    return Choice(regime=best, readings=seen, ending=memory is None or ran_whole)
+    return Choice(regime=best, readings=seen, ending=ran_whole or (memory is None and not short))
+
+
+@contextmanager
+def _what_fits() -> Generator[list[str]]:
+    """Leave out what neither fits nor may be cut; yield what was said of memory that ran out."""
+    short: list[str] = []
+    try:
+        yield short
+    except FullconvError:
+        return
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        short.append(str(error))
 
 
 def _best(seen: Sequence[Reading]) -> Regime:
@@ -202,15 +217,16 @@ def compared(
 ) -> tuple[Reading, ...]:
     """Return what the steps of regimes are for a network as it is now; it stays as it is.
 
-    Regimes whose steps would take longer than `within` seconds are left out.
+    Regimes whose steps would take longer than `within` seconds, or do not fit, are left out.
     """
     until = time.perf_counter() + within
     twin = copy.deepcopy(module.net)
     found: list[Reading] = []
-    for one in regimes:
-        if _time_for(one, data, found, until):
-            step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
-            found.append(_read(step, twin, one, data, until))
+    with _what_fits():
+        for one in regimes:
+            if _time_for(one, data, found, until):
+                step = Step(twin, module.criterion, sampler=one.sampler, memory=module.memory)
+                found.append(_read(step, twin, one, data, until))
     return pooled(found)
 
 
@@ -251,7 +267,9 @@ class Turn(pl.Callback):
         minutes = pl_module.budget_s and pl_module.budget_s / 60
         found = compared(pl_module, self.data, self.data.regimes, within=measuring_s(minutes))
         if len(found) < 2:
-            pl_module.say("whole images take too long to ask whether they pay by now: no change")
+            pl_module.say(
+                "whole images take too long, or too much memory, to ask whether they pay by now: no change"
+            )
             return
         now, then = found
         pays = then.worth > now.worth

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -135,13 +136,31 @@ class Segmentation(pl.LightningModule):
         )
 
     def validation_step(self, batch: Sequence[Group], batch_idx: int) -> None:
-        """Count the units of a group of images."""
+        """Count the units of a group of images; what runs out of memory is run in smaller windows."""
         del batch_idx
         for images, targets in batch:
-            logits = self._step.logits(images, targets)
+            logits = patiently(
+                partial(self._step.logits, images, targets),
+                partial(self._make_room_to_see, (images, targets)),
+            )
             self.confusion.update(logits.argmax(1), targets)
             self.val_total.update(self.criterion.total(logits, targets.long()))
             self.val_weight.update(self.criterion.weight(targets))
+
+    def _make_room_to_see(self, group: Group, said: str) -> None:
+        """Let this validation and all later ones take half the memory, and say so.
+
+        Raises:
+            FullconvError: If it cannot be cut further.
+        """
+        behind = f"the validation behind step {self.trainer.global_step} ran out of memory"
+        try:
+            memory = self._step.halve_logits([group])
+        except FullconvError as error:
+            raise FullconvError(
+                f"{behind}, and cannot be cut into smaller windows: {error} ({said})"
+            ) from error
+        self.say(f"{behind}: it goes on in windows that take {in_words(memory)}")
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of all validation images, and start afresh."""

@@ -92,12 +92,35 @@ class Step:
         if isinstance(self.criterion, UnitCriterion):
             self._units = StepLoss(self.net, _Each(self.criterion), memory, reduction="sum")
         self._streamed = self.net if memory is None else Streamed(self.net, memory)
+        self._seen, self._seen_memory = self._streamed, memory
 
     def halve(self, groups: Sequence[Group]) -> int:
         """Let steps add half of what they may, or of what these images take at once; return it.
 
         Args:
             groups: The images of a step.
+
+        Raises:
+            NotLocalError: If a layer looks at the whole image: such a step cannot be cut.
+            FullconvError: If not even the smallest windows take less.
+        """
+        half = self._half(groups, self.memory)
+        self.keep_within(half)
+        return half
+
+    def halve_logits(self, groups: Sequence[Group]) -> int:
+        """Let `logits` add half of what it may, or of what steps over these images take; return it.
+
+        Raises:
+            NotLocalError: If a layer looks at the whole image.
+            FullconvError: If not even the smallest windows take less.
+        """
+        self._seen_memory = self._half(groups, self._seen_memory)
+        self._seen = Streamed(self.net, self._seen_memory)
+        return self._seen_memory
+
+    def _half(self, groups: Sequence[Group], memory: int | None) -> int:
+        """Return half of what steps over these images take within a memory.
 
         Raises:
             NotLocalError: If a layer looks at the whole image: such a step cannot be cut.
@@ -111,16 +134,14 @@ class Step:
             costs = planner.costs(channels, geometry)
             least = float(costs.training_bytes(least_window(geometry, tuple(sides))))
             needs.append((len(stack) * float(costs.training_bytes(sides)), least))
-        whole, least = (max(each) for each in zip(*needs, strict=True))
-        now = min(whole, self.memory or whole)
+        whole, least = (ceil(max(each)) for each in zip(*needs, strict=True))
+        now = min(whole, memory or whole)
         if now <= least:
             raise FullconvError(
                 f"`memory` must hold one window of a step, got {in_words(now)} where the smallest "
                 f"takes about {in_words(least)}"
             )
-        half = ceil(max(now / 2, least))
-        self.keep_within(half)
-        return half
+        return max(now // 2, least)
 
     def __call__(self, groups: Sequence[Group], place: tuple[int, ...] = ()) -> Tensor:
         """Return the loss of a step; its ``backward`` gives the exact gradient.
@@ -144,7 +165,7 @@ class Step:
 
     def logits(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the logits of a stack of images, within the memory."""
-        return logits_of(self._streamed, images, targets)
+        return logits_of(self._seen, images, targets)
 
     def _chosen(self, images: Sequence[Any], targets: Sequence[Any], place: tuple[int, ...]) -> Any:
         if self.sampler is None:

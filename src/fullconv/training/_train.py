@@ -98,9 +98,11 @@ def _fit(run: Run, config: TrainConfig, job: Job, *, console: Console, resume: b
     """Train, keep notes of it, and return whether it was interrupted."""
     note_start(run, job.module)
     note_memory(run, job.module, job.room)
-    interrupted = fit(config, run, job.module, job.data, console=console, resume=resume)
-    note_end(run, job.module, interrupted=interrupted)
-    note_memory(run, job.module, job.room)
+    try:
+        interrupted = fit(config, run, job.module, job.data, console=console, resume=resume)
+        note_end(run, job.module, interrupted=interrupted)
+    finally:
+        note_memory(run, job.module, job.room)
     return interrupted
 
 
@@ -169,8 +171,8 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
         name, ending = known["sampling"], known["ends_on_whole"]
     else:
         found = candidates(job.data, config.images)
-        if job.memory is None and len(found) > 1:
-            found[1:1] = windows(job.module.net, job.data)
+        if job.memory is None and found[0].cut:
+            found[1:1] = windows(job.module.net, job.data, found[0])
         choice = choose(
             job.module.net,
             job.module.criterion,
