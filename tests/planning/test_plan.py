@@ -11,7 +11,8 @@ from torch import nn
 import fullconv as fc
 from fullconv.planning import Plan, rehearse_step
 from fullconv.planning._gauge import LOADED_BYTES, Gauge
-from fullconv.planning._words import amount, count, duration, ratio
+from fullconv.planning._manner import Precision
+from fullconv.planning._words import amount, count, duration, enough, ratio
 
 SHAPE = (3, 100, 92)
 LOADED = LOADED_BYTES["cpu"]
@@ -185,7 +186,7 @@ class Halving(nn.Module):
         ({"memory": "plenty"}, "`memory` must be an amount such as '2 GiB', .*, got 'plenty'"),
         ({"memory": 0}, "`memory` must be an amount"),
         ({"memory": "26 MiB"}, "and the optimiser's state alone take .* KiB"),
-        ({"memory": "26 MiB"}, "got 26 MiB .*: the least that works is .* MiB, in windows of 12 x 12 px"),
+        ({"memory": "26 MiB"}, "got 26 MiB .*: the least that works is .* MiB, in windows of .* px"),
         ({"batch": 0}, "`batch` must be a whole number of at least 1, got 0"),
         ({"images": 2.5}, "`images` must be a whole number of at least 1, got 2.5"),
         ({"precision": "16"}, "`precision` must be one of 32, bf16, got '16'"),
@@ -217,6 +218,41 @@ def test_the_least_that_works_works_and_less_does_not(norm: nn.Module) -> None:
     assert fc.plan(net, (3, 320, 320), memory=f"{least + 0.01} MiB").choice.batch == 1
     with pytest.raises(fc.FullconvError, match="the least that works is"):
         fc.plan(net, (3, 320, 320), memory=f"{0.98 * least} MiB")
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "batch"), [((3, 480, 640), "32", 2), ((3, 480, 640), "bf16", 1)]
+)
+def test_the_least_that_works_is_that_of_the_search(
+    shape: tuple[int, ...], precision: Precision, batch: int
+) -> None:
+    net = fc.networks.build("unet", classes=3, norm="none").eval()
+    with pytest.raises(fc.FullconvError, match="the least that works is") as refused:
+        fc.plan(net, shape, batch, memory="1 MiB", precision=precision)
+    said = re.search(r"the least that works is ([\d.]+ MiB)", str(refused.value))
+    assert said
+    found = fc.plan(net, shape, batch, memory=said[1], precision=precision)
+    assert found.choice.batch == batch
+
+
+def test_the_least_that_works_in_half_precision_works_there() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(1, 16))
+    with pytest.raises(fc.FullconvError, match="in bf16") as refused:
+        fc.plan(net, (3, 640, 640), batch=2, memory="30 MiB")
+    said = re.search(r"is ([\d.]+ MiB), for 2 whole images, or ([\d.]+ MiB)", str(refused.value))
+    assert said
+    assert fc.plan(net, (3, 640, 640), batch=2, memory=said[1]).choice.batch == 2
+    half = fc.plan(net, (3, 640, 640), batch=2, memory=said[2], precision="bf16")
+    assert half.choice.batch == 2
+
+
+def test_amounts_that_are_enough_are_rounded_up() -> None:
+    assert [enough(n) for n in (194.01 * 2**20, 10.9801 * 2**20, 8 * 2**30, 12.3)] == [
+        "195 MiB",
+        "10.99 MiB",
+        "8 GiB",
+        "13 B",
+    ]
 
 
 def test_what_would_make_it_fit_is_said_where_windows_are_not_exact() -> None:

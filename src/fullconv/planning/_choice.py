@@ -8,9 +8,9 @@ from math import prod
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.geometry import Box
-from fullconv.planning._regimes import Draft, RegimePlan, least_bytes
+from fullconv.planning._regimes import Draft, RegimePlan, smallest
 from fullconv.planning._rehearsal import rehearse_step
-from fullconv.planning._words import amount, ratio, times
+from fullconv.planning._words import amount, enough, ratio, times
 from fullconv.tracing import hollow, trace
 
 PRECISIONS = {"32": "float32", "bf16": "bf16"}
@@ -63,11 +63,8 @@ def choose(
         )
     streamed = next(r for r in regimes if r.name == "streamed")
     if streamed.refusal:
-        raise FullconvError(_nothing_fits(draft, taken(1)))
-    widest = max((w.shape for w in streamed.windows), key=prod)
-    how = f"through windows of {times(widest)} px"
-    if streamed.rows is not None:
-        how = f"{streamed.rows} rows at a time"
+        raise FullconvError(_nothing_fits(draft, batch, taken(batch)))
+    how = _how(streamed, "through")
     extra = streamed.operations / regimes[0].operations
     words = (
         f"whole images, {how}, {streamed.images} in a step, {kind}: "
@@ -108,26 +105,43 @@ def _of(peak: int, memory: int) -> str:
     return f"{amount(peak)} of {amount(memory)}"
 
 
-def _nothing_fits(draft: Draft, one: int) -> str:
-    """Return why nothing fits, the least that would, and what else would help."""
+def _how(streamed: RegimePlan, through: str) -> str:
+    """Return how images go through the network in parts."""
+    if streamed.rows is not None:
+        return f"{streamed.rows} rows at a time"
+    return f"{through} windows of {times(max((w.shape for w in streamed.windows), key=prod))} px"
+
+
+def _nothing_fits(draft: Draft, batch: int, at_once: int) -> str:
+    """Return why nothing fits, the least that would, and what else would help.
+
+    Args:
+        draft: What regimes have in common.
+        batch: Images of a step.
+        at_once: The bytes that it takes over them at once.
+    """
     assert draft.memory is not None
     head = (
         f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients "
         f"(of a part and their sum) and the optimiser's state alone take {amount(draft.standing)}"
     )
-    needed = draft.gauge.needed
-    whole = needed(one)
+    whole = _memory_for(draft, at_once)
     try:
-        least, window = least_bytes(draft)
-        least = needed(least)
+        streamed = smallest(draft, batch)
+        least = _memory_for(draft, streamed.peak_bytes)
         if least < whole:
-            return (
-                f"{head}: the least that works is {amount(least)}, in windows of {times(window)} px"
-            )
+            return f"{head}: the least that works is {enough(least)}, {_how(streamed, 'in')}"
         why = ""
     except NotLocalError as error:
         why = f"; windows would do with less, but {error}"
     half = replace(draft.stage.manner, precision="bf16")
-    other = needed(draft.gauge.taken(rehearse_step(draft.net, draft.shape, manner=half).course))
-    in_half = f", or {amount(other)} in bf16" if other < whole else ""
-    return f"{head}: the least that works is {amount(whole)}, for one whole image{in_half}{why}"
+    course = rehearse_step(draft.net, draft.shape, batch=batch, manner=half).course
+    other = _memory_for(draft, draft.gauge.taken(course))
+    images = "one whole image" if batch == 1 else f"{batch} whole images"
+    in_half = f", or {enough(other)} in bf16" if other < whole else ""
+    return f"{head}: the least that works is {enough(whole)}, for {images}{in_half}{why}"
+
+
+def _memory_for(draft: Draft, taken: int) -> float:
+    """Return the memory with which a step of so many bytes fits; `Gauge.usable` is a byte off at most."""
+    return draft.gauge.needed(taken + 2)

@@ -29,8 +29,9 @@ MOST_DRAWN = 2**26
 # What a plan takes of the usable memory at least, where larger windows would help.
 ENOUGH = 0.92
 ROUNDS = 4
-# How far the estimate of what a window takes may be above what it takes.
-MOST_ABOVE = 1.5
+# Windows are not made smaller to save less than this share of what is there beside them: there would
+# be millions of them.
+WORTH_SAVING = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,15 +190,14 @@ def through_windows(draft: Draft, name: str, sampler: Sampler, images: int) -> R
         return RegimePlan(name=name, images=images, refusal=str(error))
 
 
-def least_bytes(draft: Draft) -> tuple[int, tuple[int, ...]]:
-    """Return the least memory that a step over all units of one image takes, and its windows' shape.
+def smallest(draft: Draft, images: int) -> RegimePlan:
+    """Return the plan of steps over all units of so many images that takes the least memory.
 
     Raises:
         NotLocalError: If a layer looks at the whole image.
     """
-    geometry = draft.planner.geometry(draft.shape[0], draft.sides)
-    shape = least_window(geometry, draft.sides)
-    return _taken(draft, shape, None, 1, images=1), shape
+    draft.planner.geometry(draft.shape[0], draft.sides)
+    return _planned(draft, "streamed", [None] * images, _least_step(draft, images))
 
 
 def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
@@ -212,14 +212,13 @@ def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
     usable = draft.usable
     if usable is None:
         return _planned(draft, name, units, None)
-    left = usable - draft.standing - draft.gauge.loaded - len(units) * draft.data_bytes
-    least = _least_estimate(draft)
-    if left < least / MOST_ABOVE:
+    left = usable - _beside(draft, len(units))
+    if left <= 0:
         raise FullconvError(
-            f"the smallest windows take about {amount(least)}, where {amount(max(0, left))} of "
-            f"{amount(usable)} are left beside weights, gradients, optimiser and "
-            f"{len(units)} images with their labels"
+            f"weights, gradients, optimiser and {len(units)} images with their labels take "
+            f"{amount(usable - left)}, where a step may take {amount(usable)}"
         )
+    least = _least_step(draft, len(units))
     step_bytes, best = max(left, least), None
     for _ in range(ROUNDS):
         found = _planned(draft, name, units, step_bytes)
@@ -227,11 +226,27 @@ def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
             best = found if best is None else max(best, found, key=lambda f: f.peak_bytes)
             if found.peak_bytes >= ENOUGH * usable or found.is_whole(draft.sides):
                 break
+        elif step_bytes == least:
+            break
         taken = found.peak_bytes - (usable - left)
         step_bytes = max(least, int(step_bytes * 0.96 * left / max(1, taken)))
-    if best is None:
-        raise FullconvError(f"not even the smallest windows fit into {amount(usable)}")
+    best = best or _planned(draft, name, units, least)
+    if best.peak_bytes > usable:
+        raise FullconvError(
+            f"steps through the smallest windows take {amount(best.peak_bytes)}, where they may take "
+            f"{amount(usable)}"
+        )
     return best
+
+
+def _beside(draft: Draft, images: int) -> int:
+    """Return what is there beside the windows of a step over so many images."""
+    return draft.standing + draft.gauge.loaded + images * draft.data_bytes
+
+
+def _least_step(draft: Draft, images: int) -> int:
+    """Return the least that the windows of a step over so many images are planned to add."""
+    return max(_least_estimate(draft), int(WORTH_SAVING * _beside(draft, images)))
 
 
 def _least_estimate(draft: Draft) -> int:
@@ -298,7 +313,6 @@ def _down_images(
     count = len(units)
     with draft.stage.manner.cast(draft.stage.device):
         passing = descents.peak_bytes(draft.shape[0], draft.sides, down)
-    beside = draft.standing + draft.gauge.loaded + count * draft.data_bytes
     work = count * down.cost * operations(record(draft.net, draft.shape[0], draft.sides))
     passes = ceil(draft.sides[0] / down.rows) * count
     return RegimePlan(
@@ -307,7 +321,7 @@ def _down_images(
         windows=(WindowShape(shape=draft.sides, count=count),),
         rows=down.rows,
         terms=_terms(draft, units),
-        peak_bytes=beside + ceil(passing),
+        peak_bytes=_beside(draft, count) + ceil(passing),
         step_bytes=draft.planner.memory,
         operations=work,
         seconds=draft.gauge.pace.seconds(work, 2 * passes),

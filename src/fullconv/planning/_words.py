@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
@@ -18,6 +19,18 @@ def amount(num_bytes: float) -> str:
         if num_bytes >= size:
             return f"{_figures(num_bytes / size)} {name}"
     return f"{num_bytes:.0f} B"
+
+
+def enough(num_bytes: float) -> str:
+    """Return an amount that holds so many bytes, as people write it: rounded up.
+
+    Examples:
+        >>> enough(194.2 * 2**20), enough(10.981 * 2**20)
+        ('195 MiB', '10.99 MiB')
+    """
+    size = next((size for _, size in UNITS if num_bytes >= size), 1)
+    step = size / 100 if size > 1 and num_bytes < 100 * size else size
+    return amount(ceil(num_bytes / step) * step)
 
 
 def _figures(value: float) -> str:
