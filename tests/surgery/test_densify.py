@@ -262,6 +262,31 @@ def test_padding_by_copies_copies_what_each_fragment_holds(mode: str, size: int)
             dense(x)
 
 
+COPYING = {
+    "a layer of its own": (nn.ReflectionPad2d(3), conv(3, 4, 7), nn.MaxPool2d(2), conv(4, 2, 3)),
+    "a padding mode": (conv(3, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(2), conv(4, 2, 3)),
+    "borders": (nn.ReplicationPad2d((2, 1, 0, 3)), conv(3, 4, 3, stride=3), conv(4, 2, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COPYING)
+@pytest.mark.parametrize("shape", [(40, 41), (35, 38)])
+def test_padding_by_copies_before_any_stride_runs_on_fragments(
+    name: str, shape: tuple[int, int]
+) -> None:
+    """Dilation is the witness: it copies by positions of the dense map alone."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*copy.deepcopy(COPYING[name])).double().eval()
+    strides, x = fc.trace(net).stride, noise(2, 3, *shape)
+    with torch.no_grad():
+        expected = densified(net, "dilation")(x)
+        torch.testing.assert_close(
+            expected[(..., *(slice(None, None, s) for s in strides))], net(x), **CLOSE
+        )
+        for execution in ("fragments", "auto"):
+            torch.testing.assert_close(densified(net, execution)(x), expected, **CLOSE)
+
+
 def test_one_and_three_axes() -> None:
     for n, kind, pool in ((1, nn.Conv1d, nn.MaxPool1d), (3, nn.Conv3d, nn.AvgPool3d)):
         net = nn.Sequential(kind(1, 2, 3), pool(2), kind(2, 2, 2, stride=2)).double().eval()

@@ -181,15 +181,17 @@ class Pad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the dense map ``x``, padded."""
-        if not isinstance(self.mode, str):
-            return self.run(x, self.step.taps(dilated=True))
-        for d, p in self.step.plans.items():
-            x = x.index_select(d, copied(x.shape[d], p, self.mode).to(x.device))
-        return x
+        return self.run(x, self.step.taps(dilated=True))
 
     def run(self, x: Tensor, taps: Mapping[int, Taps]) -> Tensor:
-        """Return the map padded with a number, or cropped, and strided."""
-        assert not isinstance(self.mode, str)
+        """Return the map padded or cropped, and strided.
+
+        What is copied on a dense map is copied on fragments too, unless it lies apart there.
+        """
+        if isinstance(self.mode, str):
+            for d, p in self.step.plans.items():
+                x = x.index_select(d, copied(x.shape[d], p, self.mode).to(x.device))
+            return x
         x = padded(x, taps, self.mode)
         for d, t in taps.items():
             x = every(x, d, t.stride)
