@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -173,6 +175,75 @@ def test_a_classifier_made_convolutional_is_compared_with_its_patches(padding: i
         ]  # fmt: skip
     assert min(abs(finding.error - e) for e in errors) < 1e-12
     assert finding.error > 0.01
+
+
+class Excited(nn.Module):
+    """Squeeze-and-excite by a Linear, without any padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.linear(x.mean((2, 3)))[:, :, None, None]
+
+
+CUT = "ends within the last windows of a pooling in ceil mode, where the map goes on"
+OF_ITS_OWN = (
+    "one factor or summand for all its positions, where each position of the map has that of"
+)
+PADDED = "is padded where the map sees image"
+# Layers before the Linear, the px of the patch, and what is said of it.
+HEADED: dict[str, tuple[list[nn.Module], int, list[str]]] = {
+    "a last window that is cut": ([nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, ceil_mode=True)], 11, [CUT]),
+    "a mean that is cut": ([nn.Conv2d(3, 4, 3), nn.AvgPool2d(3, 2, ceil_mode=True)], 12, [CUT]),
+    "a last window that fits": ([nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, ceil_mode=True)], 12, []),
+    "squeeze-and-excite": ([nn.Conv2d(3, 4, 3), Excited(4), nn.MaxPool2d(2)], 12, [OF_ITS_OWN]),
+    "squeeze-and-excite, padded": ([nn.Conv2d(3, 4, 3, padding=1), Excited(4), nn.MaxPool2d(2)], 12, [PADDED, OF_ITS_OWN]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("side", [34, 35])
+def test_what_a_unit_sees_beside_its_patch_is_measured_and_named(name: str, side: int) -> None:
+    """The witness is the classifier itself, on every patch."""
+    torch.manual_seed(0)
+    layers, patch, said = HEADED[name]
+    trunk = nn.Sequential(*copy.deepcopy(layers), nn.Conv2d(4, 4, 3), nn.Flatten()).eval()
+    features = trunk(torch.zeros(1, 3, patch, patch)).shape[1]
+    classifier = nn.Sequential(trunk, nn.Linear(features, 2)).double().eval()
+    fcn = fc.convolutionalize(classifier, (patch, patch))
+    certificate = fc.verify(fcn, (3, side, side))
+    finding = certificate.findings[-1]
+    assert certificate.passed
+    assert finding.cases == 8
+    assert {reason: reason in finding.detail for reason in (CUT, OF_ITS_OWN, PADDED)} == {
+        reason: reason in said for reason in (CUT, OF_ITS_OWN, PADDED)
+    }
+    x = torch.randn(3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        whole = fcn(x[None])[0]
+        places = [
+            (i, j) for i in range((side - patch) // 2 + 1) for j in range((side - patch) // 2 + 1)
+        ]
+        crops = torch.stack([x[:, 2 * i : 2 * i + patch, 2 * j : 2 * j + patch] for i, j in places])
+        units = torch.stack([whole[:, i, j] for i, j in places])
+        errors = (classifier(crops) - units).abs().amax(1) / whole.abs().max()
+    assert (errors - finding.error).abs().min() < 1e-12
+    assert (finding.error > 1e-3) == bool(said)
+
+
+def test_a_patch_that_holds_all_that_its_unit_needs_must_give_the_same_answer() -> None:
+    class Doubled(nn.Conv2d):
+        meta: ClassVar = {"patch": (11, 11)}
+
+        def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().forward(x) * (2 if x.shape[-1] == 11 else 1)
+
+    geometry = fc.trace(nn.Conv2d(3, 2, 9))
+    found = fc.verify(Doubled(3, 2, 9), (3, 30, 30), geometry=geometry).findings[-1]
+    assert not found.passed
+    assert found.detail == "a unit differs from the network on its cropped patch"
 
 
 def test_a_network_that_fails_on_windows_is_found_so() -> None:

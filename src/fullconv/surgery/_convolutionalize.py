@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 
+from fullconv.surgery._beside import beside
 from fullconv.surgery._capture import capture
 from fullconv.surgery._heads import converted, finished
 from fullconv.surgery._rewriting import Call, Rewriting
@@ -21,13 +22,15 @@ def convolutionalize(
     has on a patch, the others of size 1. Global and adaptive pooling becomes the pooling over a fixed
     window that it is on a patch. What else follows (norms, activations, dropout, several heads) is done
     at every position. On a patch the answer is that of the classifier; on a larger image there is a unit
-    wherever the network's stride puts a patch, and without padding inside the network unit (i, j) is the
-    classifier's answer for the sub-image cropped there. With padding it is not: a cropped patch sees
-    zeros where the map sees image. `fullconv.verify` measures by how much.
+    wherever the network's stride puts a patch, and unit (i, j) is the classifier's answer for the
+    sub-image cropped there, but for three cases. With padding inside the network a cropped patch sees
+    zeros where the map sees image; the last windows of a pooling in ceil mode end with a cropped patch,
+    where the map goes on; and squeeze-and-excite is done as below. `fullconv.verify` measures by how much.
 
     Squeeze-and-excite looks at all of the patch from every position. Here each position is scaled by
     what the block makes of the window of the patch's size around it (moved inside at the image's border),
-    so that on a patch nothing changes and on images it stays local, with a very large field.
+    so that on a patch nothing changes and on images it stays local, with a very large field. A cropped
+    patch has one such factor for all of its positions.
 
     Args:
         classifier: Takes ``(batch, channels, *patch)``, returns ``(batch, classes)``, or several such.
@@ -37,7 +40,8 @@ def convolutionalize(
     Returns:
         A network that returns ``(batch, classes, *map)``, in the mode of the classifier, which is left as
         it was and shares its weights. What training would do other than evaluation, but for dropout and
-        norms (auxiliary outputs), is not in it. Its ``meta["patch"]`` is the patch.
+        norms (auxiliary outputs), is not in it. Its ``meta["patch"]`` is the patch, ``meta["beside"]``
+        which of the three cases it has, in words.
 
     Raises:
         SurgeryError: If a layer cannot be rewritten, or looks at the whole image (GroupNorm, attention);
@@ -59,7 +63,7 @@ def convolutionalize(
         True
     """
     captured = capture(classifier)
-    rewriting = Rewriting(captured=captured)
+    rewriting, calls = Rewriting(captured=captured), list[Call]()
     for node in captured.graph.nodes:
         match node.op:
             case "placeholder":
@@ -67,9 +71,11 @@ def convolutionalize(
             case "output":
                 _finish(rewriting, node)
             case _:
-                rewriting.values[node] = converted(rewriting, rewriting.call(node))
+                calls.append(rewriting.call(node))
+                rewriting.values[node] = converted(rewriting, calls[-1])
     fcn = rewriting.network(f"Convolutional{type(classifier).__name__}")
     fcn.meta["patch"] = tuple(patch)
+    fcn.meta["beside"] = beside(calls, fcn)
     return fcn
 
 

@@ -203,54 +203,76 @@ def _cut(box: Box, axis: int, place: int) -> Iterator[Box]:
 
 
 def patches(trial: Trial) -> Finding:
-    """Crop the fields of random units out of the image: an unpadded network gives the same answer.
+    """Crop the patches or fields of random units out of the image: seen alone they give the same answer.
 
-    A padded one does not. If it knows its patch (``meta["patch"]``, as a network made from a classifier
-    does), its units are compared with the patches that they stand for, and the difference is told.
+    A network that knows its patch (``meta["patch"]``, as one made from a classifier does) is held against
+    the patches that its units stand for. Where units need more than their patches, the difference is
+    told, and is no fault. All others are held against fields, unless those reach past the image.
     """
-    first, last = (0,) * len(trial.map_shape), tuple(m - 1 for m in trial.map_shape)
-    phases = [phase for axis in trial.geometry.axes for phase in axis.phases]
-    more = any(phase.first < phase.start for phase in phases)  # than its field makes a unit exact
-    if more or any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last)):
-        return _padded_patches(trial)
-    worst = 0.0
-    for _ in range(NUM_PATCHES):
-        unit = tuple(trial.draw(m - 1) for m in trial.map_shape)
-        patch = trial.image[(slice(None), *trial.geometry.field_of(unit).slices)]
-        found = trial.map_of(patch).reshape(trial.whole.shape[0], -1)[:, 0]
-        worst = max(
-            worst, float((found - trial.whole[(slice(None), *unit)]).abs().max()) / trial.scale
-        )
-    detail = "" if worst <= TOLERANCE else "a unit differs from the network on its cropped field"
+    patch = _known_patch(trial)
+    if patch is None and _reach_past(trial):
+        return Finding(
+            witness=PATCHES, cases=0, error=0.0, passed=True,
+            detail="fields reach past the image, so a cropped field is another image",
+        )  # fmt: skip
+    error = max(_error_of_crop(trial, patch) for _ in range(NUM_PATCHES))
+    if patch is not None and not _hold_what_units_need(trial, patch):
+        detail = f"measured, not required: {_why_not(trial, patch)}"
+        return Finding(witness=PATCHES, cases=NUM_PATCHES, error=error, passed=True, detail=detail)
+    crop = "field" if patch is None else "patch"
+    detail = "" if error <= TOLERANCE else f"a unit differs from the network on its cropped {crop}"
     return Finding(
-        witness=PATCHES, cases=NUM_PATCHES, error=worst, passed=not detail, detail=detail
+        witness=PATCHES, cases=NUM_PATCHES, error=error, passed=not detail, detail=detail
     )
 
 
-def _padded_patches(trial: Trial) -> Finding:
-    """Tell by how much units differ from the network on the patches that they stand for."""
+def _known_patch(trial: Trial) -> tuple[int, ...] | None:
+    """Return the patch that units stand for, if the network knows one and the image holds it."""
     patch: tuple[int, ...] | None = getattr(trial.net, "meta", {}).get("patch")
-    steps = [Fraction(stride) for stride in trial.geometry.stride]
     fits = patch and all(a <= b for a, b in zip(patch, trial.shape, strict=True))
-    if not patch or not fits or any(step.denominator > 1 for step in steps):
-        return Finding(
-            witness=PATCHES, cases=0, error=0.0, passed=True,
-            detail="units see padding, so a cropped patch is another image",
-        )  # fmt: skip
-    worst = 0.0
-    for _ in range(NUM_PATCHES):
-        most = [int((n - p) // s) for n, p, s in zip(trial.shape, patch, steps, strict=True)]
+    whole = all(Fraction(stride).denominator == 1 for stride in trial.geometry.stride)
+    return patch if fits and whole else None
+
+
+def _reach_past(trial: Trial) -> bool:
+    """Return whether units see past the image, or need more of it than their fields."""
+    first, last = (0,) * len(trial.map_shape), tuple(m - 1 for m in trial.map_shape)
+    phases = [phase for axis in trial.geometry.axes for phase in axis.phases]
+    more = any(phase.first < phase.start for phase in phases)
+    return more or any(trial.geometry.sees_padding(unit, trial.shape) for unit in (first, last))
+
+
+def _hold_what_units_need(trial: Trial, patch: tuple[int, ...]) -> bool:
+    """Return whether all that a unit needs lies in its patch."""
+    return all(
+        r * axis.stride <= phase.first and phase.last <= r * axis.stride + size
+        for axis, size in zip(trial.geometry.axes, patch, strict=True)
+        for r, phase in enumerate(axis.phases)
+    )
+
+
+def _error_of_crop(trial: Trial, patch: tuple[int, ...] | None) -> float:
+    """Return how far a random unit is from the network on its patch, or on its field."""
+    if patch is None:
+        unit = tuple(trial.draw(m - 1) for m in trial.map_shape)
+        box = trial.geometry.field_of(unit).slices
+    else:
+        steps = [int(stride) for stride in trial.geometry.stride]
+        most = [(n - p) // s for n, p, s in zip(trial.shape, patch, steps, strict=True)]
         unit = tuple(trial.draw(m) for m in most)
-        starts = [int(u * s) for u, s in zip(unit, steps, strict=True)]
+        starts = [u * s for u, s in zip(unit, steps, strict=True)]
         box = tuple(slice(a, a + p) for a, p in zip(starts, patch, strict=True))
-        found = trial.map_of(trial.image[(slice(None), *box)]).flatten(1)[:, 0]
-        expected = trial.whole[(slice(None), *unit)]
-        worst = max(worst, float((found - expected).abs().max()) / trial.scale)
+    found = trial.map_of(trial.image[(slice(None), *box)]).flatten(1)[:, 0]
+    return float((found - trial.whole[(slice(None), *unit)]).abs().max()) / trial.scale
+
+
+def _why_not(trial: Trial, patch: tuple[int, ...]) -> str:
+    """Return why a unit and its patch differ, as far as the network knows it."""
     shown = " x ".join(map(str, patch))
-    return Finding(
-        witness=PATCHES, cases=NUM_PATCHES, error=worst, passed=True,
-        detail=f"measured, not required: a cropped patch of {shown} px is padded where the map sees image",
-    )  # fmt: skip
+    known: tuple[str, ...] = getattr(trial.net, "meta", {}).get("beside", ())
+    return f"a cropped patch of {shown} px " + (
+        " and ".join(known) or "does not hold all that its unit needs"
+    )
 
 
 WITNESSES: dict[str, Callable[[Trial], Finding]] = {
