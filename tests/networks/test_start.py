@@ -207,11 +207,49 @@ def test_files_that_cannot_be_read_or_hold_nothing_are_refused(tmp_path: Path) -
     with pytest.raises(BadConfigError, match=r"must be a \.safetensors, .*, got .*vgg\.caffemodel"):
         start_from(fcn(), tmp_path / "vgg.caffemodel")
     np.savez(tmp_path / "objects.npz", conv1_1=np.array([{}], dtype=object))
-    with pytest.raises(BadConfigError, match=r"holds numbers alone, got .*; export its arrays"):
+    with pytest.raises(BadConfigError, match=r"holds numbers alone, got .*, or export its arrays"):
         start_from(fcn(), tmp_path / "objects.npz")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadConfigError, match="must hold tensors by name, got none"):
         start_from(fcn(), tmp_path / "empty")
+
+
+def cut(path: Path, start: float, stop: float) -> Path:
+    """Keep the bytes of a file between two parts of its length."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[int(start * len(whole)) : int(stop * len(whole))])
+    return path
+
+
+@pytest.mark.parametrize("file", ["vgg.npz", "vgg.safetensors", "vgg.pth"])
+@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 0.001), (0, 0.5), (0.5, 1), (0.3, 0.4)])
+def test_a_part_of_a_file_is_refused_in_one_line_with_its_name(
+    tmp_path: Path, file: str, start: float, stop: float
+) -> None:
+    path = cut(saved(tmp_path / file, caffe()), start, stop)
+    with pytest.raises(BadConfigError, match="must be a whole file") as error:
+        start_from(fcn(), path)
+    assert f"got {path}, which cannot be read (" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_part_of_an_older_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vgg.pth"
+    torch.save(caffe(), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(BadConfigError, match="must be a whole file"):
+        start_from(fcn(), cut(path, 0, 0.5))
+
+
+def test_text_and_what_is_no_array_by_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.pth").write_text("hello world, this is no file of weights")
+    with pytest.raises(BadConfigError, match=r"page\.pth, which cannot be read \(KeyError: 101\)"):
+        start_from(fcn(), tmp_path / "page.pth")
+    np.savez(tmp_path / "words.npz", conv1_1=np.array(["a", "b"]))
+    with pytest.raises(BadConfigError, match=r"words\.npz, which cannot be read \(TypeError: "):
+        start_from(fcn(), tmp_path / "words.npz")
+    torch.save({"state_dict": None}, tmp_path / "none.pth")
+    with pytest.raises(BadConfigError, match=r"must hold tensors by name, got none in .*none\.pth"):
+        start_from(fcn(), tmp_path / "none.pth")
 
 
 def test_a_network_without_a_known_trunk_takes_weights_of_runs_alone(tmp_path: Path) -> None:

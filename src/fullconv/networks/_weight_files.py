@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -40,19 +38,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise BadConfigError(f"`weights` must be a {KINDS} files, got {path}")
     try:
         found = read(path)
-    except (OSError, SafetensorError, ValueError, UnpicklingError, zipfile.BadZipFile) as error:
-        first = str(error).partition("\n")[0]
+    except Exception as error:  # readers of damaged files raise nearly anything
         raise BadConfigError(
-            f"`weights` must be a file that holds numbers alone, got {path}, which cannot be read "
-            f"({first}); export its arrays by name with numpy.savez"
+            f"`weights` must be a whole file that holds numbers alone, got {path}, which cannot be "
+            f"read ({_in_short(error)}); get it again, or export its arrays by name with numpy.savez"
         ) from error
     if not found:
         raise BadConfigError(f"`weights` must hold tensors by name, got none in {path}")
     return found
 
 
+def _in_short(error: Exception) -> str:
+    """Return an error's kind and first sentence; some say nothing, or only a number."""
+    said = re.split(r"\.\s|\n", str(error))[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def _npz(path: Path) -> dict[str, Tensor]:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: torch.from_numpy(file[name]) for name in file.files}
 
 
@@ -64,4 +67,5 @@ def _folder(path: Path) -> dict[str, Tensor]:
 def _pickled(path: Path) -> dict[str, Tensor]:
     found: Any = torch.load(path, map_location="cpu", weights_only=True)
     inner = found.get("state_dict", found) if isinstance(found, dict) else {}
+    inner = inner if isinstance(inner, dict) else {}
     return {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
