@@ -63,6 +63,13 @@ def saved(path: Path, layers: dict[str, Tensor]) -> Path:
     return path
 
 
+def refused_unchanged(net: Normalized, path: Path, message: str) -> None:
+    before = {n: v.clone() for n, v in net.state_dict().items()}
+    with pytest.raises(BadConfigError, match=message):
+        start_from(net, path)
+    assert all(torch.equal(v, before[n]) for n, v in net.state_dict().items())
+
+
 @pytest.mark.parametrize("file", ["vgg.npz", "vgg.safetensors", "vgg.pth", "vgg"])
 def test_caffe_layers_see_blue_green_red_minus_the_mean(tmp_path: Path, file: str) -> None:
     layers = caffe()
@@ -179,11 +186,7 @@ def test_a_partial_or_wrong_file_is_named_by_layer(
     tmp_path: Path, change: dict[str, Tensor | None], message: str
 ) -> None:
     layers = {n: v for n, v in (caffe() | change).items() if v is not None}
-    net = fcn()
-    before = {n: v.clone() for n, v in net.state_dict().items()}
-    with pytest.raises(BadConfigError, match=message):
-        start_from(net, saved(tmp_path / "vgg.npz", layers))
-    assert all(torch.equal(v, before[n]) for n, v in net.state_dict().items())
+    refused_unchanged(fcn(), saved(tmp_path / "vgg.npz", layers), message)
 
 
 def test_scores_of_other_classes_are_refused(tmp_path: Path) -> None:
@@ -212,6 +215,42 @@ def test_files_that_cannot_be_read_or_hold_nothing_are_refused(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadConfigError, match="must hold tensors by name, got none"):
         start_from(fcn(), tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (float("nan"), "infinite ones or NaN"),
+        (float("inf"), "infinite ones or NaN"),
+        (torch.tensor(1e300, dtype=torch.float64), "infinite ones or NaN"),
+        (1j, "complex numbers"),
+    ],
+)
+@pytest.mark.parametrize("file", ["vgg.npz", "vgg.pth"])
+def test_numbers_that_are_not_real_and_finite_are_refused_by_layer(
+    tmp_path: Path, file: str, value: complex | Tensor, kind: str
+) -> None:
+    layers = caffe()
+    layers["conv2_1.bias"] = layers["conv2_1.bias"] * value
+    path = saved(tmp_path / file, layers)
+    refused_unchanged(fcn(), path, rf"finite in 32 bits, got {kind} in conv2_1\.bias; export it")
+
+
+def test_a_layer_under_two_names_is_refused(tmp_path: Path) -> None:
+    layers = caffe()
+    twice = layers | {"conv1_1/0": torch.zeros_like(layers["conv1_1.weight"])}
+    path = saved(tmp_path / "caffe.npz", twice)
+    both = r"conv1_1\.weight twice, as 'conv1_1\.weight' and 'conv1_1/0'; leave one of them out"
+    refused_unchanged(fcn(), path, both)
+    twice = layers | {"features.0.weight": torch.zeros_like(layers["conv1_1.weight"])}
+    path = saved(tmp_path / "vgg.safetensors", twice)
+    refused_unchanged(fcn(), path, r"twice, as 'conv1_1\.weight' and 'features\.0\.weight'")
+    whole = EfficientNetLite0(classes=5).features.state_dict()
+    twice = whole | {"_bn0_weight": whole["_bn0.weight"].clone()}
+    net = build("unet:efficientnet-lite0", classes=2, width=2)
+    path = saved(tmp_path / "lite0.pth", twice)
+    lite0 = Normalized(net, [0.0] * 3, [1.0] * 3)
+    refused_unchanged(lite0, path, r"_bn0_weight twice, as '_bn0\.weight' and '_bn0_weight'")
 
 
 def cut(path: Path, start: float, stop: float) -> Path:

@@ -77,10 +77,12 @@ def start_from(net: Normalized, path: Path) -> Start:
         path: The file, or a folder of ``.npy`` files.
 
     Raises:
-        BadConfigError: If the file cannot be read, or a layer is missing, has another shape or has
-            no place in the network; the message names it.
+        BadConfigError: If the file cannot be read, or a layer is missing, has another shape, has no
+            place in the network, is there twice, or holds numbers that are not real and finite; the
+            message names it.
     """
     found = read_tensors(path)
+    _check_numbers(found, path)
     inner = _without_wrapper(net.net)
     if {"mean", "std"} <= found.keys():
         return _from_run(net, found, path)
@@ -93,6 +95,32 @@ def start_from(net: Normalized, path: Path) -> Start:
         f"`weights` = {path} must be those of a run for this network, which has no trunk that others "
         "have; got another file"
     )
+
+
+def _check_numbers(found: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse what a network of 32-bit numbers cannot hold."""
+    for name, value in found.items():
+        if value.is_complex() or not torch.isfinite(value.float()).all():
+            kind = "complex numbers" if value.is_complex() else "infinite ones or NaN"
+            raise BadConfigError(
+                f"`weights` = {path} must hold real numbers that are finite in 32 bits, got {kind} in "
+                f"{name}; export it again, or take weights from before they grew so"
+            )
+
+
+def _renamed(
+    found: Mapping[str, Tensor], names: Mapping[str, str], path: Path
+) -> dict[str, Tensor]:
+    """Return the tensors by other names, each of which may be that of one tensor only."""
+    before: dict[str, str] = {}
+    for name in found:
+        if (new := names[name]) in before:
+            raise BadConfigError(
+                f"`weights` = {path} must have each layer once, got {new} twice, as {before[new]!r} "
+                f"and {name!r}; leave one of them out"
+            )
+        before[new] = name
+    return {names[name]: value for name, value in found.items()}
 
 
 def _from_run(net: Normalized, found: Mapping[str, Tensor], path: Path) -> Start:
@@ -112,10 +140,10 @@ def _from_classifier(
     wanted = encoder.net.state_dict()
     short = {_flat(n): n for n in wanted}
     whole = {_flat(n): shape for n, shape in encoder.whole.items()}
-    given = {_flat(n): value for n, value in found.items()}
+    given = _renamed(found, {n: _flat(n) for n in found}, path)
     counts = [n for n in short if n.endswith("num_batches_tracked") and n not in given]
     unused = [n for n in given if n in whole and not _place(n, short)]
-    mapped = {_place(n, short) or n: value for n, value in given.items()}
+    mapped = _renamed(given, {n: _place(n, short) or n for n in given}, path)
     _refuse(path, wanted, mapped, [short[n] for n in counts], unused)
     _check_channels(net, encoder.pixels, path)
     taken = [n for n in wanted if n in mapped]
@@ -128,7 +156,7 @@ def _from_classifier(
 def _from_layers(net: Normalized, fcn: nn.Module, found: Mapping[str, Tensor], path: Path) -> Start:
     """Start one of the published networks from Caffe's layers, or from torchvision's and timm's VGG16."""
     is_vgg = "features.0.weight" in found
-    named = _vgg16_names(found) if is_vgg else _caffe_names(found, path)
+    named = _vgg16_names(found, path) if is_vgg else _caffe_names(found, path)
     wanted = fcn.state_dict()
     given, unused = _placed(fcn, named, wanted, path)
     scores = any(n.startswith("score_") for n in given)
@@ -193,18 +221,18 @@ def _check_bilinear(fcn: nn.Module, layer: str, value: Tensor, path: Path) -> No
         )
 
 
-def _vgg16_names(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
-    for name, value in found.items():
+def _vgg16_names(found: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    names: dict[str, str] = {}
+    for name in found:
         layer, _, part = name.rpartition(".")
-        named[f"{_VGG16_LAYERS.get(layer, layer)}.{part}"] = value
-    return named
+        names[name] = f"{_VGG16_LAYERS.get(layer, layer)}.{part}"
+    return _renamed(found, names, path)
 
 
 def _caffe_names(found: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return tensors by ``LAYER.weight`` and ``LAYER.bias``, however the export wrote them."""
-    named: dict[str, Tensor] = {}
-    for name, value in found.items():
+    names: dict[str, str] = {}
+    for name in found:
         match = _CAFFE_NAME.fullmatch(name)
         if not match:
             raise BadConfigError(
@@ -212,9 +240,9 @@ def _caffe_names(found: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             )
         is_bias = match["n"] == "1" or (match["word"] or "").lower().startswith("b")
         part = "bias" if is_bias else "weight"
-        value = value.flatten() if is_bias else value
-        named[f"{match['layer'].replace('/', '.')}.{part}"] = value
-    return named
+        names[name] = f"{match['layer'].replace('/', '.')}.{part}"
+    named = _renamed(found, names, path)
+    return {n: v.flatten() if n.endswith(".bias") else v for n, v in named.items()}
 
 
 def _refuse(
