@@ -204,6 +204,11 @@ def test_a_width_that_cannot_be_divided_is_refused() -> None:
         build("fcn32s-vgg16", classes=2, thin=3)
     with pytest.raises(BadConfigError, match=r"`thin` must be a power of 2 up to 8, .* got 16"):
         build("fcn-googlenet", classes=2, thin=16)
+    halves = r"`thin` must be a power of 2 up to 16, .* into 2 equal groups each, got 32"
+    with pytest.raises(BadConfigError, match=halves):
+        build("fcn-alexnet", classes=2, thin=32)
+    with pytest.raises(BadConfigError, match=r"`thin` must be a power of 2 .* got '4'"):
+        build("fcn32s-vgg16", classes=2, thin="4")
     with pytest.raises(BadConfigError, match=r"`thin` must be .* got 0"):
         build("fcn-alexnet", classes=2, thin=0)
 

@@ -41,17 +41,24 @@ class Trunk(nn.Sequential):
         return maps
 
 
-def thinned(widths: Iterable[int], thin: int) -> list[int]:
+def thinned(widths: Iterable[int], thin: int, *, groups: int = 1) -> list[int]:
     """Return numbers of channels divided by `thin`.
 
+    Args:
+        widths: The numbers.
+        thin: What they are divided by.
+        groups: Of a layer's channels, which stay equally many.
+
     Raises:
-        BadConfigError: If that leaves a fraction of a channel.
+        BadConfigError: If that leaves a fraction of a channel in a group.
     """
     widths = list(widths)
-    if thin < 1 or any(width % thin for width in widths):
-        most = next(t for t in (64, 32, 16, 8, 4, 2, 1) if not any(w % t for w in widths))
+    if type(thin) is not int or thin < 1 or any(width % (thin * groups) for width in widths):
+        powers = (64, 32, 16, 8, 4, 2, 1)
+        most = next(t for t in powers if not any(w % (t * groups) for w in widths))
+        whole = f", into {groups} equal groups each" if groups > 1 else ""
         raise BadConfigError(
-            f"`thin` must be a power of 2 up to {most}, which divides all widths, got {thin}"
+            f"`thin` must be a power of 2 up to {most}, which divides all widths{whole}, got {thin!r}"
         )
     return [width // thin for width in widths]
 
