@@ -122,6 +122,19 @@ def test_the_upper_bound_of_the_masks_needs_no_run(
     assert set(rows[0]["iu"]) == {"ground", "square"}
 
 
+def test_fractions_of_a_px_are_not_rounded(data: Path, fullconv: Any) -> None:
+    found = fullconv("evaluate", data, "--upper-bound", 4.7, 8.9)
+    assert found.status == 2
+    assert "--upper-bound: must be whole numbers, got 4.7; nearest is 5" in words(found.err)
+    found = fullconv("evaluate", data, "--upper-bound", 0)
+    assert (found.status, "must be whole numbers of at least 1" in found.err) == (1, True)
+
+
+def words(text: str) -> str:
+    """The text out of the frame in which usage errors stand."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def test_without_data_or_a_split_that_is_there_it_says_so(
     trained: Path, data: Path, fullconv: Any
 ) -> None:

@@ -52,3 +52,16 @@ def test_images_of_a_step_are_nothing_else(fullconv: Any) -> None:
     found = fullconv("train", "data", "--batch", "some")
     assert found.status
     assert "batch" in found.err
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--batch", "--seed", "--workers"])
+def test_whole_numbers_are_not_rounded(flag: str, fullconv: Any) -> None:
+    found = fullconv("train", "data", flag, "2.5")
+    assert (found.status, f"{flag}: must be whole numbers, got 2.5" in found.err) == (2, True)
+
+
+def test_a_whole_number_may_be_written_with_a_point(
+    fullconv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings_of(fullconv, monkeypatch, "--epochs", "30.0").epochs == 30
+    assert settings_of(fullconv, monkeypatch, "--minutes", "0.5").minutes == 0.5

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from fullconv.cli._demo import demo
 from fullconv.cli._evaluate import evaluate
 from fullconv.cli._plan import plan
 from fullconv.cli._predict import predict
+from fullconv.cli._settings import unrounded
 from fullconv.cli._status import DONE, INTERRUPTED, MENDABLE, USAGE
 from fullconv.cli._trace import trace
 from fullconv.cli._train import train
@@ -24,6 +25,7 @@ app = App(
     name="fullconv",
     help="Train and run convolutional networks on whole images of any size.",
     version=__version__,
+    default_parameter=Parameter(converter=unrounded),
     help_format="markdown",
     suppress_keyboard_interrupt=False,
     exit_on_error=False,
@@ -41,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     sys.path.append(str(Path.cwd()))  # where `--net package.module:factory` may lie
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    framed = Console(stderr=True, highlight=False)  # a frame cuts off what is not wrapped
     try:
-        status = app(arguments, error_console=errors)
+        status = app(arguments, error_console=framed)
     except CycloptsError:  # which has been shown
         return USAGE
     except FullconvError as error:

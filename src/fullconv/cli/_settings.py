@@ -1,11 +1,12 @@
 """Flags from a dataclass of settings: names, types and help stand in one place."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, field, fields, make_dataclass
-from typing import Annotated, Any
+from math import isfinite
+from typing import Annotated, Any, get_args
 
-from cyclopts import Parameter
+from cyclopts import CoercionError, Parameter, Token, convert
 
 TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -41,6 +42,44 @@ def given(flags: Any) -> dict[str, Any]:
 def read_table(table: Mapping[str, str] | None) -> dict[str, int | float | bool | str]:
     """Return the numbers, truths and names that the texts of a table stand for."""
     return {key: _value(text) for key, text in (table or {}).items()}
+
+
+def unrounded(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Return what a flag's texts stand for; where whole numbers are asked for, a fraction is refused.
+
+    Cyclopts alone would round it.
+
+    Args:
+        kind: Type of the flag.
+        tokens: The texts, or a table of them.
+
+    Raises:
+        CoercionError: If a whole number is asked for, and got a fraction.
+    """
+    kinds = set(_inside(kind))
+    if int in kinds and not kinds & {str, float}:
+        for token in tokens:
+            if _is_fraction(token.value):
+                raise CoercionError(
+                    msg=f"must be whole numbers, got {token.value}; nearest is "
+                    f"{round(float(token.value))}",
+                    token=token,
+                )
+    return convert(kind, tokens)
+
+
+def _inside(kind: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of."""
+    yield kind
+    for part in get_args(kind):
+        yield from _inside(part)
+
+
+def _is_fraction(text: str) -> bool:
+    with suppress(ValueError):
+        number = float(text)
+        return isfinite(number) and not number.is_integer()
+    return False
 
 
 def _value(text: str) -> int | float | bool | str:
