@@ -171,7 +171,7 @@ def test_a_missing_package_is_answered_with_the_line_to_install_it(
 def test_options_of_heads_are_checked() -> None:
     with pytest.raises(BadConfigError, match="`norms` must be one of batch, frozen, got 'layer'"):
         build("unet:efficientnet-lite0", classes=2, norms="layer")
-    with pytest.raises(BadConfigError, match="`width` must be at least 1, got 0"):
+    with pytest.raises(BadConfigError, match="`width` must be a whole number of at least 1, got 0"):
         build("unet:efficientnet-lite0", classes=2, width=0)
     with pytest.raises(
         BadConfigError, match="`timm:resnet34` has no option 'width'; it takes learned"

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,12 +69,27 @@ def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
         ({"depth": 0}, "`depth` and `width` must be whole numbers of at least 1, got 0 and 16"),
         ({"width": "abc"}, "got 4 and 'abc'"),
         ({"stem": 4}, "`stem` must be 1 or 2, got 4"),
-        ({"channels": 0}, "`classes` and `channels` must be at least 1, got 2 and 0"),
+        ({"channels": 0}, "must be whole numbers of at least 1, got 2 and 0"),
+        ({"channels": "3"}, "`classes` and `channels` must be whole numbers .*, got 2 and '3'"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(BadConfigError, match=message):
         build("unet", classes=2, **options)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("classes", ["3", None, 2.5, True, 0])
+def test_classes_are_a_whole_number(classes: Any) -> None:
+    message = f"must be whole numbers of at least 1, got {classes!r} and 3"
+    with pytest.raises(BadConfigError, match=message):
+        build("unet", classes=classes)
+
+
+@pytest.mark.parametrize("width", ["4", 0, 2.5])
+@pytest.mark.parametrize("name", ["fcn8s", "unet:efficientnet-lite0"])
+def test_a_width_is_a_whole_number(name: str, width: Any) -> None:
+    with pytest.raises(BadConfigError, match=f"`width` must be a whole number .* got {width!r}"):
+        build(name, classes=2, width=width)
 
 
 def test_normalisation_is_part_of_the_network() -> None:

@@ -12,7 +12,7 @@ from fullconv.errors import BadConfigError
 from fullconv.networks._alignment import align
 from fullconv.networks._encoder import Encoder
 from fullconv.networks._fcn import FCN, Learned
-from fullconv.networks._layers import NormName, convolution, enlarge
+from fullconv.networks._layers import NormName, check_counts, convolution, enlarge
 from fullconv.networks._multiple import OnMultiples
 from fullconv.surgery import freeze_norms
 from fullconv.tracing import hollow
@@ -72,8 +72,7 @@ def unet_on(
     Raises:
         BadConfigError: If an option is out of range.
     """
-    if width < 1:
-        raise BadConfigError(f"`width` must be at least 1, got {width}")
+    check_counts(width=width)
     return OnMultiples(
         Decoded(_held(encoder, norms), classes, width=width, norm=norm), encoder.strides[-1]
     )

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from fullconv.networks._layers import NormName, convolution, enlarge, halve
+from fullconv.networks._layers import NormName, check_counts, convolution, enlarge, halve
 
 
 class FCN8s(nn.Module):
@@ -33,6 +33,7 @@ class FCN8s(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_counts(width=width)
         widths = [channels, width, 2 * width, 4 * width, 8 * width, 8 * width]
         stages = [_stage(start, stop, norm) for start, stop in pairwise(widths)]
         self.to_8 = nn.Sequential(*stages[:3])

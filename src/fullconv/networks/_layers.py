@@ -4,7 +4,7 @@ Shapes: ``N`` images, ``C`` channels, ``H`` and ``W`` px. All layers keep the me
 they get, so a network and its input in channels_last stay there.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +12,20 @@ from torch import Tensor, nn
 from fullconv.errors import BadConfigError
 
 NormName = Literal["batch", "layer", "frozen", "none"]
+
+
+def check_counts(**counts: Any) -> None:
+    """Refuse numbers of channels or layers that are none.
+
+    Raises:
+        BadConfigError: If one is not a whole number of at least 1.
+    """
+    if any(type(count) is not int or count < 1 for count in counts.values()):
+        names, got = (f"`{name}`" for name in counts), (f"{count!r}" for count in counts.values())
+        whole = "whole numbers" if len(counts) > 1 else "a whole number"
+        raise BadConfigError(
+            f"{' and '.join(names)} must be {whole} of at least 1, got {' and '.join(got)}"
+        )
 
 
 class BatchNorm(nn.Module):

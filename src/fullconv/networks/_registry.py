@@ -20,6 +20,7 @@ from fullconv.networks._family import (
     fcn_googlenet,
 )
 from fullconv.networks._fcn8s import FCN8s
+from fullconv.networks._layers import check_counts
 from fullconv.networks._of_library import of_library, unet_lite0
 from fullconv.networks._unet import UNet
 
@@ -63,10 +64,7 @@ def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Modu
         >>> net(torch.zeros(1, 3, 33, 47)).shape
         torch.Size([1, 3, 33, 47])
     """
-    if classes < 1 or channels < 1:
-        raise BadConfigError(
-            f"`classes` and `channels` must be at least 1, got {classes} and {channels}"
-        )
+    check_counts(classes=classes, channels=channels)
     factory = _TABLE.get(name) or of_library(name) or _imported(name)
     net = _call(name, factory, {"classes": classes, "channels": channels}, options)
     if not isinstance(net, nn.Module):

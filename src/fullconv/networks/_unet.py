@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.networks._layers import NormName, convolution, enlarge, halve
+from fullconv.networks._layers import NormName, check_counts, convolution, enlarge, halve
 
 
 class UNet(nn.Module):
@@ -38,10 +38,7 @@ class UNet(nn.Module):
         stem: int = 2,
     ) -> None:
         super().__init__()
-        if any(type(size) is not int or size < 1 for size in (depth, width)):
-            raise BadConfigError(
-                f"`depth` and `width` must be whole numbers of at least 1, got {depth!r} and {width!r}"
-            )
+        check_counts(depth=depth, width=width)
         if stem not in (1, 2):
             raise BadConfigError(f"`stem` must be 1 or 2, got {stem}")
         widths = [width * 2**level for level in range(depth + 1)]
