@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import product
 
 import pytest
@@ -398,6 +399,17 @@ def test_the_fastest_way_is_measured_once_for_images_of_a_size() -> None:
     dense.execution = "fast"
     with pytest.raises(fc.FullconvError, match="one of auto, dilation, fragments, got 'fast'"):
         dense(x)
+
+
+def test_a_dense_network_is_saved_after_it_has_run() -> None:
+    dense, file, x = fc.densify(network("pooling of kinds")), BytesIO(), noise(1, 3, 40, 40)
+    with torch.no_grad():
+        y = dense(x)
+        torch.save(dense, file)
+        file.seek(0)
+        again = torch.load(file, weights_only=False)
+        assert (len(dense._chosen), len(again._chosen)) == (1, 0)
+        torch.testing.assert_close(again(x), y, **CLOSE)
 
 
 def test_under_autocast_and_with_gradients_the_fastest_way_is_measured_anew() -> None:
