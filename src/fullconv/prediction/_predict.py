@@ -16,6 +16,7 @@ from fullconv.geometry import Box
 from fullconv.images import open_image
 from fullconv.prediction._disk import predict_to_file
 from fullconv.prediction._products import Kind, Progress
+from fullconv.tracing import trace
 
 
 class Predictor:
@@ -60,7 +61,11 @@ class Predictor:
 
     def _whole(self, image: Any, out: Any) -> Any:
         pixels = read(image, Box.whole(_spatial_shape(image)), like_weights(self._net))
-        found: Tensor = self._net(pixels[None])
+        try:
+            found: Tensor = self._net(pixels[None])
+        except RuntimeError:
+            _check_taken(self._net, image)
+            raise
         if out is not None:
             _check_out(out, tuple(found.shape[1:]))
             _assign(out, (...,), found[0])
@@ -123,6 +128,16 @@ def predict(
             net, image, source, memory, Path(out), kind=kind, overwrite=overwrite, progress=progress
         )
     return Predictor(net, memory)(source, out, progress)
+
+
+def _check_taken(net: nn.Module, image: Any) -> None:
+    """Raise if a network that has failed on an image takes no image of that shape, with the nearest."""
+    shape = _spatial_shape(image)
+    try:
+        geometry = trace(net, image.shape[0], len(shape))
+    except FullconvError:
+        return  # nothing is known of the shapes that it takes
+    geometry.map_shape(shape)
 
 
 def _spatial_shape(image: Any) -> tuple[int, ...]:

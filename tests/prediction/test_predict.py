@@ -1,0 +1,34 @@
+"""Prediction in memory: what it says of images that a network does not take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fullconv as fc
+
+NET = nn.Sequential(nn.Conv2d(3, 4, 5), nn.MaxPool2d(2), nn.Conv2d(4, 2, 8)).eval()
+
+
+@pytest.mark.parametrize("memory", [None, "10 MB"])
+def test_an_image_that_is_too_small_is_refused_with_the_nearest_shape(memory: str | None) -> None:
+    with pytest.raises(fc.FullconvError, match="got an image of 19 x 30 px: nearest are 20 x 30"):
+        fc.predict(NET, np.zeros((3, 19, 30), np.float32), memory)
+
+
+def test_so_it_is_for_a_dense_network() -> None:
+    with pytest.raises(fc.FullconvError, match="got an image of 19 x 30 px: nearest are 20 x 30"):
+        fc.predict(fc.densify(NET), np.zeros((3, 19, 30), np.float32))
+
+
+def test_what_else_a_network_raises_is_left_as_it_is() -> None:
+    class Failing(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            raise RuntimeError(f"no luck with {image.ndim} axes")
+
+    with pytest.raises(RuntimeError, match="no luck with 4 axes"):
+        fc.predict(Failing(), torch.zeros(3, 19, 30))
+    with pytest.raises(RuntimeError, match="expected input"):
+        fc.predict(NET, torch.zeros(2, 30, 30))
