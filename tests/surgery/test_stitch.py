@@ -75,3 +75,19 @@ def test_a_network_that_does_not_take_a_cropped_image_says_so() -> None:
     stitched = fc.shift_and_stitch(Even(), channels=1)
     with pytest.raises(fc.FullconvError, match="legal for the network, got 19 px"):
         stitched(torch.zeros(1, 1, 20, 20))
+
+
+def test_images_that_the_network_does_not_take_are_refused_with_the_nearest() -> None:
+    stitched = fc.shift_and_stitch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)))
+    with pytest.raises(fc.FullconvError, match="an image of 3 x 9 px: nearest are 4 x 9"):
+        stitched(torch.zeros(1, 3, 3, 9))
+
+
+@pytest.mark.parametrize("shape", [None, (40, 40)])
+def test_tracing_it_is_refused_by_its_name(shape: tuple[int, int] | None) -> None:
+    stitched = fc.shift_and_stitch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)))
+    message = "one network run once, got a ShiftAndStitch, .*what `fullconv.densify` makes of it"
+    with pytest.raises(fc.FullconvError, match=message):
+        fc.trace(stitched, shape=shape)
+    with pytest.raises(fc.FullconvError, match=message):
+        fc.verify(stitched, (3, 40, 40))

@@ -7,6 +7,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fullconv.errors import FullconvError
 from fullconv.geometry import Geometry
@@ -31,6 +32,7 @@ class ShiftAndStitch(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the map ``(batch, classes, *map)`` of images ``(batch, channels, *spatial)``."""
+        self._check_taken(image)
         counts = [self._counts(axis, size) for axis, size in enumerate(image.shape[2:])]
         pieces = tuple(len(shifts) for shifts in self.shifts)
         largest = [max(along) for along in counts]
@@ -48,6 +50,18 @@ class ShiftAndStitch(nn.Module):
         lattice = Lattice(sizes=tuple(map(sum, counts)), pieces=pieces)
         dim_of = {axis: axis + 2 for axis in range(len(pieces))}
         return merged(torch.cat([empty if f is None else f for f in fragments]), lattice, dim_of)
+
+    def _check_taken(self, image: Tensor) -> None:
+        """Raise if the network does not take the image; while tracing, say what is traced instead."""
+        shape = tuple(image.shape[2:])
+        if self.geometry.takes(shape):
+            return
+        if image.is_meta or isinstance(image, FakeTensor):
+            raise FullconvError(
+                "`net` must be one network run once, got a ShiftAndStitch, which runs one for each shift "
+                "of the image: trace that network, or what `fullconv.densify` makes of it"
+            )
+        self.geometry.map_shape(shape)
 
     def _counts(self, axis: int, size: int) -> list[int]:
         """Return how many units each shift gives along an axis; none where the image gets too small."""
