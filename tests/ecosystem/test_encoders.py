@@ -58,6 +58,11 @@ def test_windows_and_gradients_of_an_fcn_on_timm_are_certified() -> None:
             "must have maps at strides 8, 16, 32 px, got 16; take another",
         ),
         ("torchvision:vit_b_16", "must run its layers one after another, got another classifier"),
+        (
+            "torchvision:alexnet",
+            r"a whole number of times smaller than .*, got 87 px behind features\.0 .* that pads",
+        ),
+        ("torchvision:squeezenet1_0", r"got 173 px behind features\.0 for an image of 352 px"),
         ("unet-timm:mixer_b16_224", "must have maps at strides 2 to 32 px, got 16; take another"),
     ],
 )

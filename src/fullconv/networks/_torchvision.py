@@ -80,17 +80,31 @@ def _in_a_row(net: nn.Module, channels: int, asked: str) -> list[_Layer]:
     """
     prefix = "features." if isinstance(getattr(net, "features", None), nn.Sequential) else ""
     names = [prefix + name for name, _ in net.get_submodule(prefix[:-1]).named_children()]
-    empty = hollow(net).eval()
-    rows: list[_Layer] = []
+    sizes = _sizes(net, names, channels)
+    rows = [
+        _Layer(
+            name=name.replace(".", "_"),
+            module=net.get_submodule(name),
+            stride=PROBE_PX // size,
+            width=width,
+        )
+        for name, width, size in sizes
+        if size > 1 and not PROBE_PX % size
+    ]
+    _check_sizes(sizes, asked)
+    _check_row(net, rows, channels, asked)
+    return rows
+
+
+def _sizes(net: nn.Module, names: Sequence[str], channels: int) -> list[tuple[str, int, int]]:
+    """Return the layers that return maps for the probe, with channels and side of these."""
+    found: list[tuple[str, int, int]] = []
 
     def note(name: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and not PROBE_PX % output.shape[-1]:
-            stride, width = PROBE_PX // output.shape[-1], output.shape[1]
-            module = net.get_submodule(name)
-            rows.append(
-                _Layer(name=name.replace(".", "_"), module=module, stride=stride, width=width)
-            )
+        if isinstance(output, Tensor) and output.ndim == 4:
+            found.append((name, output.shape[1], output.shape[-1]))
 
+    empty = hollow(net).eval()
     for name in names:
         layer = empty.get_submodule(name)
         layer.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
@@ -98,9 +112,18 @@ def _in_a_row(net: nn.Module, channels: int, asked: str) -> list[_Layer]:
         Exception
     ):  # of a network that takes one size only; it has no layers in a row then
         empty(torch.empty(1, channels, PROBE_PX, PROBE_PX, device="meta"))
-    rows = [row for row in rows if row.stride < PROBE_PX]
-    _check_row(net, rows, channels, asked)
-    return rows
+    return found
+
+
+def _check_sizes(sizes: Sequence[tuple[str, int, int]], asked: str) -> None:
+    """Refuse a classifier that begins with a map that is no whole times smaller than the image."""
+    name, _, size = next(iter(sizes), ("", 0, 1))
+    if PROBE_PX % size:
+        raise BadConfigError(
+            f"`net` = {asked!r} must have maps that are a whole number of times smaller than the "
+            f"image, got {size} px behind {name} for an image of {PROBE_PX} px; take an encoder "
+            "that pads, such as vgg11 or resnet18"
+        )
 
 
 def _check_row(net: nn.Module, rows: list[_Layer], channels: int, asked: str) -> None:
