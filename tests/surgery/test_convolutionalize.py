@@ -150,6 +150,17 @@ def test_several_answers_become_several_maps() -> None:
     torch.testing.assert_close(y["what"][..., 1, 3], net(x[..., 2:, 6:])["what"])
 
 
+def test_an_answer_with_axes_of_one_position_becomes_a_map() -> None:
+    net = Of(
+        lambda net, x: net.last(net.stem(x).flatten(1)).unsqueeze(-1).unsqueeze(-1),
+        stem=trunk(), last=nn.Linear(216, 5),
+    ).eval()  # fmt: skip
+    x = torch.randn(1, 3, 18, 22)
+    y = fc.convolutionalize(net, (16, 16))(x)
+    assert y.shape == (1, 5, 2, 4)
+    torch.testing.assert_close(y[..., 1, 3], net(x[..., 2:, 6:])[..., 0, 0])
+
+
 class SqueezeExcite(nn.Module):
     """As EfficientNet has it, or with Linear layers, or with ECA's convolution across channels."""
 

@@ -47,6 +47,10 @@ def finished(rewriting: Rewriting, call: Call, value: Value) -> Value:
         value = by_rows(rewriting, call, value)
     if value.kind != "rows" or value.grid is None:
         return value
+    if value.old.ndim > 2:  # a map of one position for each patch is a map of all of them
+        as_map = unit_of_rows(rewriting, call, value)
+        if as_map is not None:
+            return as_map
     return rewriting.module(
         call, Grid(windows(value.grid)), value, value.grid, kind="unit", beside="grid"
     )
