@@ -188,6 +188,7 @@ class Halving(nn.Module):
         ({"memory": "26 MiB"}, "and the optimiser's state alone take .* KiB"),
         ({"memory": "26 MiB"}, "got 26 MiB .*: the least that works is .* MiB, in windows of .* px"),
         ({"batch": 0}, "`batch` must be a whole number of at least 1, got 0"),
+        ({"batch": None}, "`batch` must be a whole number of at least 1, got None"),
         ({"images": 2.5}, "`images` must be a whole number of at least 1, got 2.5"),
         ({"precision": "16"}, "`precision` must be one of 32, bf16, got '16'"),
         ({"optimizer": "lion"}, "`optimizer` must be one of adamw, sgd, got 'lion'"),
@@ -200,6 +201,37 @@ class Halving(nn.Module):
 def test_what_cannot_be_planned_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(fc.FullconvError, match=message):
         fc.plan(small(), **({"shape": (3, 200, 200)} | settings))  # pyright: ignore[reportArgumentType]
+
+
+class Detached(nn.Conv2d):
+    """A map without a graph."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).detach()
+
+
+@pytest.mark.parametrize(
+    ("net", "why"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.ReLU(inplace=True)), "inplace operation"),
+        (Detached(3, 4, 3), "does not require grad"),
+    ],
+)  # fmt: skip
+def test_what_fails_for_another_reason_than_its_size_says_so(net: nn.Module, why: str) -> None:
+    said = rf"fails for another reason: .*{why}"
+    with pytest.raises(fc.FullconvError, match=said) as refused:
+        fc.plan(net, SHAPE, memory="1 GiB")
+    assert "nearest" not in str(refused.value)
+
+
+def test_plans_are_the_same_in_inference_mode(plan: Plan) -> None:
+    with torch.inference_mode():
+        again = fc.plan(small(), SHAPE, batch=2, memory="100 MiB", images=25)
+    assert again == plan
+
+
+def test_more_memory_than_can_be_counted_is_planned_with() -> None:
+    assert fc.plan(small(), SHAPE, memory=10**30).largest_batch > 10**9
 
 
 def test_the_nearest_sizes_of_a_network_that_is_not_traced_are_found() -> None:

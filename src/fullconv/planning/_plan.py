@@ -8,6 +8,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
+import torch
 from torch import nn
 
 from fullconv.errors import BadConfigError
@@ -30,6 +31,8 @@ from fullconv.sampling import Patchwise, Sampled, Sampler, Whole
 
 # Sub-images of a step come from this many images at most, as in training.
 MOST_IMAGES = 4
+# Steps that take more are not rehearsed to find the largest: PyTorch counts bytes in 63 bits.
+MOST_BYTES = 2**60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,17 +182,19 @@ def plan(
         True
     """
     manner = Manner(precision=precision, optimizer=optimizer)
-    checked(rehearse_forward, Stage(net, manner), shape)
-    return planned(
-        net,
-        shape,
-        batch=batch,
-        memory=budget(memory, device_of(net)),
-        images=images,
-        samplers={} if sampler is None else {_name(sampler): sampler},
-        manner=manner,
-        gauge=first_rank_says(lambda: measured(net, tuple(shape), manner)) if measure else None,
-    )
+    _check_counts(batch=batch, images=images)
+    with torch.inference_mode(False):
+        checked(rehearse_forward, Stage(net, manner), shape)
+        return planned(
+            net,
+            shape,
+            batch=batch,
+            memory=budget(memory, device_of(net)),
+            images=images,
+            samplers={} if sampler is None else {_name(sampler): sampler},
+            manner=manner,
+            gauge=first_rank_says(lambda: measured(net, tuple(shape), manner)) if measure else None,
+        )
 
 
 def planned(
@@ -215,7 +220,6 @@ def planned(
         manner: How steps are made.
         gauge: What the machine makes of a rehearsal, measured here; None for what is known of others.
     """
-    _check_counts(batch=batch, images=images)
     net = getattr(net, "_orig_mod", net)
     stage = Stage(net, manner)
     gauge = gauge or Gauge.of(stage.device.type)
@@ -242,7 +246,7 @@ def planned(
     )
     regimes = _regimes(draft, batch, taken(batch), samplers)
     assert draft.usable is not None
-    most = largest(taken, draft.usable, images)
+    most = largest(taken, min(draft.usable, MOST_BYTES), images)
     patch = patch_px(draft)
     return Plan(
         network=type(net).__name__,
@@ -301,7 +305,7 @@ def _name(sampler: Sampler) -> str:
     return getattr(type(sampler), "__name__", "sampler").lower()
 
 
-def _check_counts(**counts: int | None) -> None:
-    for key, value in counts.items():
-        if value is not None and (type(value) is not int or value < 1):
+def _check_counts(*, batch: int, images: int | None) -> None:
+    for key, value in {"batch": batch, "images": 1 if images is None else images}.items():
+        if type(value) is not int or value < 1:
             raise BadConfigError(f"`{key}` must be a whole number of at least 1, got {value!r}")

@@ -30,7 +30,8 @@ def checked(
 
     Raises:
         BadConfigError: If it is no shape of an image.
-        FullconvError: If the network does not take it, with the nearest that it takes.
+        FullconvError: If the network does not take it, with the nearest that it takes; or fails on it
+            for another reason.
     """
     whole = all(type(size) is int and size > 0 for size in shape)
     if not whole or not 2 <= len(shape) <= 4:
@@ -41,13 +42,26 @@ def checked(
     try:
         return run(stage, shape, **settings)
     except UnfitShapeError as error:
-        nearest = " and ".join(f"{times(found)} px" for found in nearest_shapes(stage.net, shape))
-        if not nearest:
+        sizes = nearest_shapes(stage.net, shape)
+        if not sizes:
             raise
+        if tuple(shape[1:]) in sizes:
+            raise _not_for_its_size(stage.net, shape, error) from error
+        nearest = " and ".join(f"{times(found)} px" for found in sizes)
         raise FullconvError(
             f"`shape` must be one that the network takes, got an image of {times(shape[1:])} px: "
             f"nearest are {nearest}"
         ) from error
+
+
+def _not_for_its_size(
+    net: nn.Module, shape: Sequence[int], error: UnfitShapeError
+) -> FullconvError:
+    """Return the error for a step that fails on images of a size that the network takes."""
+    return FullconvError(
+        f"`net` must make a training step on tensors without numbers, got a {type(net).__name__} that "
+        f"takes images of {times(shape[1:])} px and fails for another reason: {error.__cause__}"
+    )
 
 
 def nearest_shapes(net: nn.Module, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
