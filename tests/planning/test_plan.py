@@ -4,6 +4,7 @@ import json
 import re
 from math import prod
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -194,13 +195,21 @@ class Halving(nn.Module):
         ({"optimizer": "lion"}, "`optimizer` must be one of adamw, sgd, got 'lion'"),
         ({"shape": (980, 980)}, "`shape` must be one that the network takes, got 980 px with 980 ch"),
         ({"shape": (3, 980, -1)}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got"),
+        ({"shape": 3}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got 3"),
+        ({"shape": None}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got None"),
+        ({"shape": (3, 64)}, r"takes \(= 2\), got \(3, 64\) with 1: such as \(3, 64, 64\)"),
+        ({"shape": (3, 64, 60, 9)}, r"\(= 2\), got .* with 3: such as \(3, 64, 60\)"),
+        ({"net": nn.Conv3d(1, 2, 3), "shape": (1, 64, 64)}, r"\(= 3\), got \(1, 64, 64\) with 2"),
+        ({"net": "unet"}, r"`net` must be a torch.nn.Module, got 'unet': .*build\('unet', classes=2"),
+        ({"sampler": "patchwise:64"}, r"`sampler` .*, got 'patchwise:64': such as .*Patchwise\("),
+        ({"sampler": fc.Sampled}, "`sampler` must be a function of labels and a generator, got <class"),
         ({"shape": (3,)}, r"`shape` must be \(channels, \*spatial\)"),
         ({"shape": (3, 9, 9)}, "got an image of 9 x 9 px: nearest are 12 x 12 px"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(fc.FullconvError, match=message):
-        fc.plan(small(), **({"shape": (3, 200, 200)} | settings))  # pyright: ignore[reportArgumentType]
+        fc.plan(**({"net": small(), "shape": (3, 200, 200)} | settings))  # pyright: ignore[reportArgumentType]
 
 
 class Detached(nn.Conv2d):
@@ -228,6 +237,18 @@ def test_plans_are_the_same_in_inference_mode(plan: Plan) -> None:
     with torch.inference_mode():
         again = fc.plan(small(), SHAPE, batch=2, memory="100 MiB", images=25)
     assert again == plan
+
+
+def test_plans_are_the_same_where_tensors_are_made_on_another_device(plan: Plan) -> None:
+    with torch.device("meta"):
+        net = small()
+        again = fc.plan(net, SHAPE, batch=2, memory="100 MiB", images=25)
+    assert again == plan
+
+
+def test_sizes_are_any_whole_numbers(plan: Plan) -> None:
+    shape = tuple(np.array(SHAPE))
+    assert fc.plan(small(), shape, batch=2, memory="100 MiB", images=25) == plan
 
 
 def test_more_memory_than_can_be_counted_is_planned_with() -> None:

@@ -23,7 +23,7 @@ from fullconv.planning._measure import measured
 from fullconv.planning._ranks import first_rank_says
 from fullconv.planning._regimes import Draft, RegimePlan, through_windows, whole
 from fullconv.planning._rehearsal import Rehearsal, rehearse_forward, rehearse_step
-from fullconv.planning._sizes import checked
+from fullconv.planning._sizes import checked, shape_of_image
 from fullconv.planning._stage import Stage
 from fullconv.planning._table import table
 from fullconv.planning._twin import device_of
@@ -182,8 +182,11 @@ def plan(
         True
     """
     manner = Manner(precision=precision, optimizer=optimizer)
+    shape = shape_of_image(shape)
+    _check_net(net)
+    _check_sampler(sampler)
     _check_counts(batch=batch, images=images)
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         checked(rehearse_forward, Stage(net, manner), shape)
         return planned(
             net,
@@ -193,7 +196,7 @@ def plan(
             images=images,
             samplers={} if sampler is None else {_name(sampler): sampler},
             manner=manner,
-            gauge=first_rank_says(lambda: measured(net, tuple(shape), manner)) if measure else None,
+            gauge=first_rank_says(lambda: measured(net, shape, manner)) if measure else None,
         )
 
 
@@ -303,6 +306,20 @@ def _images(sampler: Sampler, batch: int) -> int:
 
 def _name(sampler: Sampler) -> str:
     return getattr(type(sampler), "__name__", "sampler").lower()
+
+
+def _check_net(net: object) -> None:
+    if not isinstance(net, nn.Module):
+        nearest = f"fullconv.networks.build({net if isinstance(net, str) else 'unet'!r}, classes=2)"
+        raise BadConfigError(f"`net` must be a torch.nn.Module, got {net!r}: such as {nearest}")
+
+
+def _check_sampler(sampler: object) -> None:
+    if sampler is not None and (isinstance(sampler, type) or not callable(sampler)):
+        raise BadConfigError(
+            f"`sampler` must be a function of labels and a generator, got {sampler!r}: such as "
+            "fullconv.Patchwise(count=64)"
+        )
 
 
 def _check_counts(*, batch: int, images: int | None) -> None:

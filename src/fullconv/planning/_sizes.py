@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from operator import index
 from typing import Any
 
 from torch import nn
@@ -29,18 +31,12 @@ def checked(
         **settings: What the rehearsal takes besides.
 
     Raises:
-        BadConfigError: If it is no shape of an image.
+        BadConfigError: If it has another number of spatial axes than what the network takes.
         FullconvError: If the network does not take it, with the nearest that it takes; or fails on it
             for another reason.
     """
-    whole = all(type(size) is int and size > 0 for size in shape)
-    if not whole or not 2 <= len(shape) <= 4:
-        raise BadConfigError(
-            "`shape` must be (channels, *spatial) with 1 to 3 spatial axes, such as (3, 980, 980), got "
-            f"{tuple(shape)}"
-        )
     try:
-        return run(stage, shape, **settings)
+        found = run(stage, shape, **settings)
     except UnfitShapeError as error:
         sizes = nearest_shapes(stage.net, shape)
         if not sizes:
@@ -52,6 +48,36 @@ def checked(
             f"`shape` must be one that the network takes, got an image of {times(shape[1:])} px: "
             f"nearest are {nearest}"
         ) from error
+    if len(found.map_shape) != len(shape):  # PyTorch took the axis of images for one in space
+        raise _of_other_axes(shape, len(found.map_shape) - 2)
+    return found
+
+
+def shape_of_image(shape: object) -> tuple[int, ...]:
+    """Return the shape of an image, `(channels, *spatial)`, as plain numbers.
+
+    Raises:
+        BadConfigError: If it is none.
+    """
+    try:
+        sizes = tuple(index(size) for size in shape)  # pyright: ignore[reportGeneralTypeIssues]
+    except TypeError:
+        sizes = ()
+    if not 2 <= len(sizes) <= 4 or min(sizes) < 1:
+        raise BadConfigError(
+            "`shape` must be (channels, *spatial) with 1 to 3 spatial axes, such as (3, 980, 980), got "
+            f"{shape!r}"
+        )
+    return sizes
+
+
+def _of_other_axes(shape: Sequence[int], axes: int) -> BadConfigError:
+    """Return the error for a shape of other spatial axes than a network takes."""
+    right = (shape[0], *shape[1:], *[shape[-1]] * axes)[: 1 + axes]
+    return BadConfigError(
+        f"`shape` must be (channels, *spatial) with as many spatial axes as the network takes (= {axes}), "
+        f"got {tuple(shape)} with {len(shape) - 1}: such as {right}"
+    )
 
 
 def _not_for_its_size(
@@ -65,12 +91,19 @@ def _not_for_its_size(
 
 
 def nearest_shapes(net: nn.Module, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the nearest sizes that a network takes, smaller and larger; none if none is found."""
+    """Return the nearest sizes that a network takes, smaller and larger; none if none is found.
+
+    Raises:
+        BadConfigError: If the network takes images of other spatial axes.
+    """
     channels, *sides = shape
-    try:
-        return trace(hollow(net).eval(), channels).nearest_shapes(tuple(sides))
-    except FullconvError:
-        pass
+    geometry = None
+    with suppress(FullconvError):
+        geometry = trace(hollow(net).eval(), channels)
+    if geometry is not None:
+        if len(geometry.axes) != len(sides):
+            raise _of_other_axes(shape, len(geometry.axes))
+        return geometry.nearest_shapes(tuple(sides))
     for power in POWERS:
         below = tuple(size // power * power for size in sides)
         above = tuple(-(-size // power) * power for size in sides)
