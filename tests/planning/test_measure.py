@@ -254,3 +254,10 @@ def test_a_plan_is_calibrated_by_steps_in_a_process_of_their_own() -> None:
     plain = fc.plan(net, (3, 256, 256), memory="2 GiB")
     assert found.peak_bytes == pytest.approx(plain.peak_bytes, rel=0.3)
     assert found.regime("whole").seconds != plain.regime("whole").seconds
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_steps_are_made_on_images_of_the_type_of_the_weights(dtype: torch.dtype) -> None:
+    net = nn.Conv2d(3, 2, 3).to(dtype)
+    (took,) = measuring.steps_here(net, Manner(), torch.device("cpu"), [(1, (3, 64, 64))])
+    assert took.seconds > 0

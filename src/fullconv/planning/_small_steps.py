@@ -20,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullconv.execution import give_back_freed_memory, laid_out, return_freed_memory
+from fullconv.execution import (
+    give_back_freed_memory,
+    laid_out,
+    like_weights,
+    return_freed_memory,
+)
 from fullconv.planning._manner import Manner
 
 RUNS = 2  # timed, of which the faster one counts
@@ -86,7 +91,8 @@ class Steps:
 
     def make(self, batch: int, shape: tuple[int, ...]) -> float:
         """Make a step and return its seconds; gradients are given back."""
-        image = torch.rand(batch, *shape, device=self._device)
+        dtype = like_weights(self._net).dtype
+        image = torch.rand(batch, *shape, dtype=dtype, device=self._device)
         self._wait()
         start = time.perf_counter()
         self._loss(image).backward()
@@ -101,7 +107,8 @@ class Steps:
             labels = torch.zeros(
                 (len(image), *logits.shape[2:]), dtype=torch.long, device=self._device
             )
-            return self._manner.total(logits.float(), labels)
+            halved = logits.dtype in (torch.bfloat16, torch.float16)
+            return self._manner.total(logits.float() if halved else logits, labels)
 
     def _wait(self) -> None:
         if self._device.type == "cuda":
