@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fullconv as fc
+from fullconv.errors import FullconvError
 
 from .classifiers import CASES, Case, Of, trunk
 
@@ -282,3 +284,26 @@ def test_a_patch_that_the_classifier_does_not_take_is_refused() -> None:
     net = CASES["alexnet"].build()
     with pytest.raises(fc.FullconvError, match=r"one that the network takes, got .* \(3, 9, 9\)"):
         fc.convolutionalize(net, (9, 9))
+
+
+@pytest.mark.parametrize("patch", [20, (-1, 20), (20.0, 20), (0,), "20", None, (True, 20)])
+def test_a_patch_that_is_none_is_refused_by_its_rule(patch: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4 * 16 * 16, 2))
+    with pytest.raises(FullconvError, match=r"`patch` must be whole px .*\(224, 224\), got"):
+        fc.convolutionalize(net, patch)
+
+
+@pytest.mark.parametrize("stride", [(1, 2), 2.0, "2", None, True])
+def test_a_stride_that_is_no_number_of_px_is_refused_by_its_rule(stride: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.MaxPool2d(2))
+    for build in (fc.densify, fc.shift_and_stitch):
+        with pytest.raises(FullconvError, match="`stride` must be a whole number of px"):
+            build(net, stride)
+
+
+def test_lazy_modules_must_have_seen_an_image() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.LazyLinear(2))
+    with pytest.raises(FullconvError, match="lazy modules: run it once"):
+        fc.convolutionalize(net, (20, 20))
+    net(torch.rand(1, 3, 20, 20))
+    assert fc.convolutionalize(net, (20, 20))(torch.rand(1, 3, 24, 24)).shape == (1, 2, 5, 5)

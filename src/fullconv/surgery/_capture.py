@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from fullconv.errors import SurgeryError
 from fullconv.surgery._copying import same_weights
-from fullconv.tracing import hollow
+from fullconv.tracing import check_weights, hollow
 
 # Traced networks have some hundred modules; each that cannot be followed costs one more attempt.
 MOST_ATTEMPTS = 100
@@ -88,8 +88,9 @@ def capture(net: nn.Module) -> Captured:
 
     Raises:
         SurgeryError: If the network's own `forward` cannot be followed.
-        FullconvError: If the network cannot be copied.
+        FullconvError: If the network cannot be copied, or has lazy modules without weights.
     """
+    check_weights(net)
     root = same_weights(net)
     if type(root).__module__.startswith("torch.nn.modules") and not list(root.children()):
         root = nn.Sequential(root)  # a single layer is a leaf, and no network

@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 
+from fullconv.errors import FullconvError
 from fullconv.surgery._beside import beside
 from fullconv.surgery._capture import capture
 from fullconv.surgery._heads import converted, finished
@@ -46,7 +47,7 @@ def convolutionalize(
     Raises:
         SurgeryError: If a layer cannot be rewritten, or looks at the whole image (GroupNorm, attention);
             it names the layer.
-        FullconvError: If the classifier does not take the patch.
+        FullconvError: If the classifier does not take the patch, or that is none.
 
     Examples:
         >>> import torch
@@ -62,6 +63,7 @@ def convolutionalize(
         >>> torch.allclose(y[..., 4, 10], classifier(crop), atol=1e-6)
         True
     """
+    _check_patch(patch)
     captured = capture(classifier)
     rewriting, calls = Rewriting(captured=captured), list[Call]()
     for node in captured.graph.nodes:
@@ -77,6 +79,13 @@ def convolutionalize(
     fcn.meta["patch"] = tuple(patch)
     fcn.meta["beside"] = beside(calls, fcn)
     return fcn
+
+
+def _check_patch(patch: Any) -> None:
+    if not isinstance(patch, tuple | list) or not all(type(n) is int and n > 0 for n in patch):
+        raise FullconvError(
+            f"`patch` must be whole px of at least 1, one for each axis, such as (224, 224), got {patch!r}"
+        )
 
 
 def _finish(rewriting: Rewriting, node: fx.Node) -> None:

@@ -106,6 +106,10 @@ def shift_and_stitch(
 def check_stride(geometry: Geometry, stride: int) -> None:
     """Raise unless a stride divides that of a network along every axis."""
     strides = geometry.stride
+    if type(stride) is not int:
+        raise FullconvError(
+            f"`stride` must be a whole number of px, the same along all axes, got {stride!r}"
+        )
     if stride < 1 or any(s < 1 or s % stride for s in strides):
         shown = " x ".join(map(str, strides))
         raise FullconvError(

@@ -32,6 +32,19 @@ MOST_CALLS = 100_000
 OUTSIDE = frozenset({Tensor.numpy, Tensor.tolist, Tensor.__array__})
 
 
+def check_weights(net: nn.Module) -> None:
+    """Refuse a network whose lazy modules have not seen an image.
+
+    Raises:
+        FullconvError: If one has not.
+    """
+    if any(isinstance(p, UninitializedParameter) for p in (*net.parameters(), *net.buffers())):
+        raise FullconvError(
+            f"`net` must have its weights, got a {type(net).__name__} with lazy modules: run it "
+            "once on an image first"
+        )
+
+
 class Subject:
     """A network under study.
 
@@ -42,11 +55,7 @@ class Subject:
     """
 
     def __init__(self, net: nn.Module, channels: int, batch: int = BATCH) -> None:
-        if any(isinstance(p, UninitializedParameter) for p in (*net.parameters(), *net.buffers())):
-            raise FullconvError(
-                f"`net` must have its weights, got a {type(net).__name__} with lazy modules: run it "
-                "once on an image first"
-            )
+        check_weights(net)
         self.net, self.channels, self.batch = net, channels, batch
         with _plainly():
             self._hollow = hollow(net)
