@@ -25,14 +25,16 @@ from fullconv.planning import Manner, rehearse_step
 from fullconv.planning._gauge import Gauge
 from fullconv.planning._measure import measured
 
-ERRORS = ("before", "after", "torchinfo")
+ERRORS = ("before", "after", "torchinfo", "memtracker")
 HERE = Path(__file__).parent
 METHOD = (
     "Three training steps (AdamW, cross entropy, one thread) in a fresh process each, CPU, no rounds: the largest "
     "resident memory less that before the network was built. `before`: relative error of the plan from "
     "rehearsal alone; `after`: calibrated by two small steps of the same network, precision and layout "
     "in a process of their own; `reserve`: what is kept free beside that, as a share of it; `torchinfo`: "
-    "the error of its total (weights, images, outputs of layers twice)."
+    "the error of its total (weights, images, outputs of layers twice); `memtracker`: that of the peak that "
+    "torch.distributed._tools.mem_tracker.MemTracker counts over two steps on fake tensors, null where "
+    "the network cannot be built on these."
 )
 LAYOUTS = {2: ("contiguous_format", "channels_last"), 3: ("contiguous_format", "channels_last_3d")}
 
@@ -75,7 +77,8 @@ def compare(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
             "before": Gauge.of("cpu").taken(course) / taken - 1,
             "after": gauge.taken(course) / taken - 1,
             "reserve": gauge.needed(gauge.taken(course)) / gauge.taken(course) - 1,
-            "torchinfo": _torchinfo(net, case) / taken - 1 if find_spec("torchinfo") else None,
+            "torchinfo": _beside(_torchinfo(net, case) if find_spec("torchinfo") else None, taken),
+            "memtracker": _beside(_memtracker(name, case), taken),
         }  # fmt: skip
         rows.append(row)
         errors = {k: f"{100 * row[k]:+.1f} %" for k in ERRORS if row[k] is not None}
@@ -104,6 +107,39 @@ def _torchinfo(net: nn.Module, case: dict[str, Any]) -> int:
     return found.total_input + found.total_output_bytes + found.total_param_bytes
 
 
+def _memtracker(name: str, case: dict[str, Any]) -> int | None:
+    """Return the peak that PyTorch's MemTracker counts over two steps without numbers."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    tracker, layout = MemTracker(), getattr(torch, case["layout"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        try:
+            net = members()[name].build()
+        except DataDependentOutputException:
+            return None
+        descent = torch.optim.AdamW(net.parameters())
+        images = torch.rand(case["images"], *case["shape"]).contiguous(memory_format=layout)
+        tracker.track_external(net, descent, images)
+        with tracker:
+            for _ in range(2):
+                tracker.reset_mod_stats()
+                with torch.autocast("cpu", torch.bfloat16, enabled=case["precision"] == "bf16"):
+                    logits = net(images)
+                targets = torch.zeros((len(logits), *logits.shape[2:]), dtype=torch.long)
+                nn.functional.cross_entropy(logits.float(), targets).backward()
+                descent.step()
+                descent.zero_grad()
+        peak = tracker.get_tracker_snapshot("peak")
+    return sum(
+        bytes for device in peak.values() for kind, bytes in device.items() if str(kind) == "Total"
+    )
+
+
+def _beside(planned: int | None, taken: int) -> float | None:
+    return None if planned is None else planned / taken - 1
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the errors' median, 95th percentile and largest one, and the spread of the ratios."""
     found: dict[str, Any] = {"cases": len(rows), "networks": len({r["network"] for r in rows})}
@@ -122,12 +158,55 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+COLOURS = {"before": "#b9c2cc", "after": "#1f5fa8", "memtracker": "#c05717"}
+LOWEST, HIGHEST = -0.6, 0.2  # errors are drawn between these
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the error of each case, a row for each network: plain SVG."""
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    foot = 52 + 20 * len(names)
+
+    def x(error: float) -> float:
+        return 270 + 600 * (error - LOWEST) / (HIGHEST - LOWEST)
+
+    parts = [
+        f'<text x="{250 - 8}" y="{62 + 20 * i}" text-anchor="end">{name}</text>'
+        for i, name in enumerate(names)
+    ]
+    for percent in (-60, -50, -40, -30, -20, -10, 0, 10, 20):
+        at = x(percent / 100)
+        parts.append(f'<path class="{"zero" if not percent else "rule"}" d="M{at:.0f} 46V{foot}"/>')
+        parts.append(f'<text x="{at:.0f}" y="{foot + 16}" text-anchor="middle">{percent} %</text>')
+    for key, colour in COLOURS.items():
+        parts += [
+            f'<circle cx="{x(row[key]):.1f}" cy="{58 + 20 * names.index(row["network"])}" r="3" fill="{colour}"/>'
+            for row in rows
+            if row[key] is not None
+        ]
+    said = {
+        "before": "planned, nothing measured",
+        "after": "after two small steps",
+        "memtracker": "MemTracker",
+    }
+    parts += [
+        f'<circle cx="{250 + 215 * i}" cy="20" r="4" fill="{COLOURS[key]}"/><text x="{260 + 215 * i}" y="24">{words}</text>'
+        for i, (key, words) in enumerate(said.items())
+    ]
+    style = "text{font:12px sans-serif;fill:#1b2430}.rule{stroke:#e3e7ec}.zero{stroke:#5a6675}circle{fill-opacity:.8}"
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {foot + 26}"><style>{style}</style>'
+        f'<rect width="900" height="{foot + 26}" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
+
+
 def main(names: Sequence[str]) -> None:
     """Compare all, or those named, and write the result."""
     path = bench.RESULTS / "plan.json"
     earlier = json.loads(path.read_text())["figures"]["cases"] if names and path.exists() else []
     rows = [row for row in earlier if row["network"] not in names] + compare(names or None)
     bench.write("plan", METHOD, {"summary": summary(rows), "cases": rows})
+    draw(rows, HERE.parent / "docs" / "plan.svg")
 
 
 if __name__ == "__main__":

@@ -201,6 +201,18 @@ def test_the_docs_say_how_far_plans_are_off() -> None:
     for case in cases:  # planned, and what is kept free beside it
         assert (1 + case["after"]) * (1 + case.get("reserve", FLOOR)) >= 1
     assert f"torchinfo gives is off by {100 * found['torchinfo']['median']:.1f} %" in text
+    assert f"on fake tensors by {100 * found['memtracker']['median']:.1f} %" in text
+    assert found["memtracker_over_taken"]["max"] < 1
+    for name in {case["network"] for case in cases}:
+        errors = (
+            [abs(c[key]) for c in cases if c["network"] == name and c[key] is not None]
+            for key in ("before", "after", "torchinfo", "memtracker")
+        )
+        row = (
+            f"{100 * statistics.median(e):.1f} (at most {100 * max(e):.1f})" if e else "–"
+            for e in errors
+        )
+        assert f"| {' | '.join([name, *row])} |" in text
 
 
 def test_the_docs_say_what_planned_steps_took() -> None:
