@@ -118,6 +118,15 @@ def test_a_sampler_of_ones_own_is_planned_beside_the_others() -> None:
     assert 0.5 < again.regime("patchwise").terms / (9 * 16 * 16) <= 1  # they overlap
 
 
+def test_each_regime_is_planned_once() -> None:
+    plain = fc.plan(small(), SHAPE, memory="1 GiB")
+    assert fc.plan(small(), SHAPE, memory="1 GiB", sampler=fc.Whole()).regimes == plain.regimes
+    other = fc.plan(small(), SHAPE, memory="1 GiB", sampler=fc.Sampled(keep=0.5))
+    assert [r.name for r in other.regimes] == [r.name for r in plain.regimes]
+    assert other.regime("sampled").terms > plain.regime("sampled").terms / 2
+    assert (plain.regime("sampled").images, other.regime("sampled").images) == (4, 2)
+
+
 def test_sampled_units_of_few_windows_cost_less_than_the_image() -> None:
     found = fc.plan(small().eval(), SHAPE, memory="1 GiB", sampler=fc.Patchwise(count=1))
     assert found.regime("patchwise").pixels == 12**2

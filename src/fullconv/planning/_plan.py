@@ -164,7 +164,8 @@ def plan(
         memory: What training may add to the program: "8 GiB", "500MB", "80%" of what is free, or bytes.
             None for all that is free but a margin.
         images: In the data set, for the seconds of an epoch.
-        sampler: Which units count, as another regime besides those that are always planned.
+        sampler: Which units count: one more regime, or in place of that of its kind (`Sampled`,
+            `Patchwise`) among those that are always planned; `Whole` is one of these.
         precision: ``32``, or ``bf16`` for autocast.
         optimizer: ``adamw``, or ``sgd`` with momentum.
         measure: Whether to make two small steps in a process of their own, some seconds in all, that say
@@ -194,7 +195,9 @@ def plan(
             batch=batch,
             memory=budget(memory, device_of(net)),
             images=images,
-            samplers={} if sampler is None else {_name(sampler): sampler},
+            samplers={}
+            if sampler is None or isinstance(sampler, Whole)
+            else {_name(sampler): sampler},
             manner=manner,
             gauge=first_rank_says(lambda: measured(net, shape, manner)) if measure else None,
         )
