@@ -369,3 +369,12 @@ def test_planning_ends_whatever_the_memory() -> None:
         usable = gauge.usable(memory)
         assert gauge.needed(usable) <= memory
         assert gauge.needed(1.000001 * usable + 2) > memory
+
+
+def test_a_size_that_a_network_does_not_take_is_said_once(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 56 * 56, 10))
+    with pytest.raises(fc.FullconvError, match="`shape`"):
+        fc.plan(net, (3, 300, 300), memory="1 GiB")
+    assert not capfd.readouterr().err

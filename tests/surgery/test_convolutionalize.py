@@ -307,3 +307,19 @@ def test_lazy_modules_must_have_seen_an_image() -> None:
         fc.convolutionalize(net, (20, 20))
     net(torch.rand(1, 3, 20, 20))
     assert fc.convolutionalize(net, (20, 20))(torch.rand(1, 3, 24, 24)).shape == (1, 2, 5, 5)
+
+
+class _MadeInForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 4, 5), nn.Linear(4 * 16 * 16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(nn.Flatten()(self.features(x)))
+
+
+def test_modules_that_are_made_in_forward_are_refused_with_what_to_do() -> None:
+    with pytest.raises(
+        FullconvError, match=r"`forward` makes modules.*in `__init__`.*torch\.flatten"
+    ):
+        fc.convolutionalize(_MadeInForward(), (20, 20))

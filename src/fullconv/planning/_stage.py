@@ -20,7 +20,7 @@ from fullconv.execution import like_weights
 from fullconv.planning._ledger import Block, Course, Ledger, Tick
 from fullconv.planning._manner import Manner
 from fullconv.planning._twin import device_of, twin
-from fullconv.tracing import Modules
+from fullconv.tracing import Modules, quietly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Stage:
     def run(self) -> Generator[Run]:
         """Yield a run whose memory is noted, weights and buffers from the start."""
         modules = Modules()
-        with torch.inference_mode(False), modules.watching(self.actor), self._mode:
+        with quietly(), torch.inference_mode(False), modules.watching(self.actor), self._mode:
             ledger = Ledger(modules)
             ledger.hold((*self.actor.parameters(), *self.actor.buffers()), "parameters")
             try:

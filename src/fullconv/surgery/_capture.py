@@ -157,11 +157,16 @@ def _raised_by(root: nn.Module, error: BaseException) -> str:
 
 def _not_followed(root: nn.Module, module: str, error: Exception) -> SurgeryError:
     kind = type(root.get_submodule(module)).__name__
+    made_there = "not installed as a submodule" in str(error)
     return SurgeryError.at(
         module=module,
         where=f"`{module}` ({kind})" if module else f"`net` itself ({kind})",
-        why=f"its `forward` cannot be followed ({type(error).__name__}: {error})",
-        remedy="put what depends on values or shapes into a module of its own, which is called as it is",
+        why="its `forward` makes modules"
+        if made_there
+        else f"its `forward` cannot be followed ({type(error).__name__}: {error})",
+        remedy="make them in `__init__`, or call functions such as torch.flatten"
+        if made_there
+        else "put what depends on values or shapes into a module of its own, which is called as it is",
     )
 
 

@@ -14,7 +14,7 @@ from fullconv.tracing._program import Call, Modules, Program, Value, the_map
 from fullconv.tracing._reach import Reach
 from fullconv.tracing._rules import Step, is_pointwise, pointwise, rule
 from fullconv.tracing._stages import Stage, Stages, stages
-from fullconv.tracing._subject import buffers_kept, check_weights, hollow, record
+from fullconv.tracing._subject import buffers_kept, check_weights, hollow, quietly, record
 from fullconv.tracing._trace import trace, trace_for
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "is_pointwise",
     "layers",
     "pointwise",
+    "quietly",
     "record",
     "replaced",
     "rule",

@@ -206,21 +206,29 @@ def _plainly() -> Generator[None]:
 
 @contextmanager
 def _fake_tensors() -> Generator[None]:
-    """Run on tensors without numbers; quietly, because a shape that does not fit is no news here.
+    """Run on tensors without numbers.
 
     Autocast keeps weights that it has cast. Those of real runs and of these must not meet.
     """
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    was, cached = log.disabled, torch.is_autocast_cache_enabled()
-    log.disabled = True
+    cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     torch.clear_autocast_cache()  # a network that has made its own autocast keeps them all the same
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with quietly(), FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
         torch.clear_autocast_cache()
         torch.set_autocast_cache_enabled(cached)
+
+
+@contextmanager
+def quietly() -> Generator[None]:
+    """Keep PyTorch from logging what fails on tensors without numbers: the error that is raised tells."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
         log.disabled = was
 
 
