@@ -28,7 +28,7 @@ SHOWN = {
     "chelsea": {"tiger cat": 282, "Egyptian cat": 285},
     "coffee": {"espresso": 967, "ladle": 618},
 }
-WIDTH, GAP, HEAD = 400, 12, 30
+WIDTH, GAP, HEAD = 360, 12, 30
 INK, PAPER, GLOW, FRAME = (27, 36, 48), (255, 255, 255), (255, 176, 32), (120, 120, 120)
 GREY = 0.45  # brightness of the photograph below a heat map
 

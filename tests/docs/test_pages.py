@@ -3,7 +3,9 @@
 import importlib.util
 import re
 import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,6 +131,8 @@ def test_the_picture_of_a_classifier_glows_where_it_answers(
     photograph[160:, 200:] = 200
     monkeypatch.setattr("fullconv.networks.lite0_classifier", lambda: Bright().eval())
     monkeypatch.setattr("sklearn.datasets.load_sample_image", lambda _: photograph)
+    others = SimpleNamespace(chelsea=lambda: photograph, coffee=lambda: photograph)
+    monkeypatch.setitem(sys.modules, "skimage", SimpleNamespace(data=others))  # pyright: ignore[reportArgumentType]
     script = runpy.run_path(str(ROOT / "docs" / "draw_heat.py"))
     rows = script["rows"]()
     _, bee, _ = rows[1].values()
