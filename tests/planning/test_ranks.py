@@ -34,7 +34,9 @@ try:
     first_rank_says(fails)
 except ValueError as error:
     said = str(error)
-print(json.dumps([plan.memory, plan.largest_batch, plan.peak_bytes, said]))
+print(json.dumps([plan.memory, plan.largest_batch, plan.peak_bytes, said]), flush=True)
+dist.barrier()  # whoever leaves while the other still talks may be aborted by its own thread
+dist.destroy_process_group()
 """
 
 
