@@ -71,6 +71,20 @@ def test_an_unpadded_network_is_also_held_against_cropped_patches() -> None:
     assert (patches.passed, patches.cases) == (True, 8)
 
 
+def test_a_map_of_one_unit_may_come_without_its_axes() -> None:
+    class OneAnswer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(3, 2, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y[..., 0] if y.shape[-1] == 1 else y
+
+    patches = fc.verify(OneAnswer(), shape=(3, 32)).findings[3]
+    assert (patches.passed, patches.cases) == (True, 8)
+
+
 @pytest.mark.parametrize("by", [{"start": 1, "first": 1}, {"stop": -1, "last": -1}])
 def test_a_halo_one_too_small_is_caught(right: Geometry, by: dict[str, int]) -> None:
     wrong = replace(right, axes=(changed(right.axes[0], **by), right.axes[1]))

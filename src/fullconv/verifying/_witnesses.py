@@ -262,7 +262,8 @@ def _error_of_crop(trial: Trial, patch: tuple[int, ...] | None) -> float:
         unit = tuple(trial.draw(m) for m in most)
         starts = [u * s for u, s in zip(unit, steps, strict=True)]
         box = tuple(slice(a, a + p) for a, p in zip(starts, patch, strict=True))
-    found = trial.map_of(trial.image[(slice(None), *box)]).flatten(1)[:, 0]
+    alone = trial.map_of(trial.image[(slice(None), *box)])  # may have lost its axes of one unit
+    found = alone.reshape(len(alone), -1)[:, 0]
     return float((found - trial.whole[(slice(None), *unit)]).abs().max()) / trial.scale
 
 
