@@ -127,6 +127,21 @@ def test_each_regime_is_planned_once() -> None:
     assert (plain.regime("sampled").images, other.regime("sampled").images) == (4, 2)
 
 
+@pytest.mark.timeout(60)
+def test_many_images_are_planned_as_one_and_a_number() -> None:
+    one = fc.plan(small(), SHAPE, memory="100 TiB", images=10**6)
+    many = fc.plan(small(), SHAPE, batch=10**6, memory="100 TiB", images=10**6)
+    for name in ("whole", "streamed", "sampled"):
+        alone, together = one.regime(name), many.regime(name)
+        assert together.images == 10**6 * alone.images
+        assert together.pixels == 10**6 * alone.pixels
+        assert together.terms == pytest.approx(10**6 * alone.terms, rel=0.02)
+        assert together.operations == pytest.approx(10**6 * alone.operations)
+    assert "from 256 images of 45 x 41 units at most, got 1,000,000" in str(many)
+    with pytest.raises(fc.FullconvError, match=r"the least that works is \d+ GiB, in windows"):
+        fc.plan(small(), SHAPE, batch=10**6, memory="10 GiB")
+
+
 def test_sampled_units_of_few_windows_cost_less_than_the_image() -> None:
     found = fc.plan(small().eval(), SHAPE, memory="1 GiB", sampler=fc.Patchwise(count=1))
     assert found.regime("patchwise").pixels == 12**2
@@ -193,6 +208,10 @@ class Halving(nn.Module):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"batch": 10**13},
+            r"`batch` must be images that take .*, at most 73,300,775 of 3 x 200 x 200 px, got 10,0",
+        ),
         ({"memory": "plenty"}, "`memory` must be an amount such as '2 GiB', .*, got 'plenty'"),
         ({"memory": 0}, "`memory` must be an amount"),
         ({"memory": "26 MiB"}, "and the optimiser's state alone take .* KiB"),

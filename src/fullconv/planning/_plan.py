@@ -27,12 +27,15 @@ from fullconv.planning._sizes import checked, shape_of_image
 from fullconv.planning._stage import Stage
 from fullconv.planning._table import table
 from fullconv.planning._twin import device_of
+from fullconv.planning._words import amount, times
 from fullconv.sampling import Patchwise, Sampled, Sampler, Whole
 
 # Sub-images of a step come from this many images at most, as in training.
 MOST_IMAGES = 4
 # Steps that take more are not rehearsed to find the largest: PyTorch counts bytes in 63 bits.
 MOST_BYTES = 2**60
+# Several images of a step take so much at most: layers may keep 2**15 times as much, within those bits.
+MOST_IMAGE_BYTES = 2**45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +190,7 @@ def plan(
     _check_net(net)
     _check_sampler(sampler)
     _check_counts(batch=batch, images=images)
+    _check_bytes(shape, batch)
     with torch.inference_mode(False), torch.device("cpu"):
         checked(rehearse_forward, Stage(net, manner), shape)
         return planned(
@@ -329,3 +333,12 @@ def _check_counts(*, batch: int, images: int | None) -> None:
     for key, value in {"batch": batch, "images": 1 if images is None else images}.items():
         if type(value) is not int or value < 1:
             raise BadConfigError(f"`{key}` must be a whole number of at least 1, got {value!r}")
+
+
+def _check_bytes(shape: tuple[int, ...], batch: int) -> None:
+    most = max(1, MOST_IMAGE_BYTES // (4 * prod(shape)))
+    if batch > most:
+        raise BadConfigError(
+            f"`batch` must be images that take {amount(MOST_IMAGE_BYTES)} together, at most {most:,} of "
+            f"{times(shape)} px, got {batch:,}"
+        )

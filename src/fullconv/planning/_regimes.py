@@ -20,18 +20,23 @@ from fullconv.planning._gauge import Gauge
 from fullconv.planning._ledger import Course
 from fullconv.planning._rehearsal import rehearse_windows
 from fullconv.planning._stage import Stage
-from fullconv.planning._words import amount
-from fullconv.sampling import Sampler, Whole, generator
+from fullconv.planning._words import amount, times
+from fullconv.sampling import Sampled, Sampler, Whole, generator
 from fullconv.tracing import record
 
 # Units of one image above which they are not drawn one by one to be planned: all are taken.
 MOST_DRAWN = 2**26
+# Images of a step whose units are drawn: these as long as there are so few, and these at most.
+FEW_DRAWN, MANY_DRAWN = 4, 256
 # What a plan takes of the usable memory at least, where larger windows would help.
 ENOUGH = 0.92
 ROUNDS = 4
 # Windows are not made smaller to save less than this share of what is there beside them: there would
 # be millions of them.
 WORTH_SAVING = 0.01
+
+# Which units of an image count, None for all; and how many images of a step are like it.
+Alike = tuple[Any, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,10 +202,10 @@ def smallest(draft: Draft, images: int) -> RegimePlan:
         NotLocalError: If a layer looks at the whole image.
     """
     draft.planner.geometry(draft.shape[0], draft.sides)
-    return _planned(draft, "streamed", [None] * images, _least_step(draft, images))
+    return _planned(draft, "streamed", [(None, images)], _least_step(draft, images))
 
 
-def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
+def _fitted(draft: Draft, name: str, units: Sequence[Alike]) -> RegimePlan:
     """Return the plan whose windows take most of the memory, and no more.
 
     The windows are chosen by an estimate of what they take, and then rehearsed; what steps may add is
@@ -212,13 +217,14 @@ def _fitted(draft: Draft, name: str, units: Sequence[Any]) -> RegimePlan:
     usable = draft.usable
     if usable is None:
         return _planned(draft, name, units, None)
-    left = usable - _beside(draft, len(units))
+    images = _num_images(units)
+    left = usable - _beside(draft, images)
     if left <= 0:
         raise FullconvError(
-            f"weights, gradients, optimiser and {len(units)} images with their labels take "
+            f"weights, gradients, optimiser and {images} images with their labels take "
             f"{amount(usable - left)}, where a step may take {amount(usable)}"
         )
-    least = _least_step(draft, len(units))
+    least = _least_step(draft, images)
     step_bytes, best = max(left, least), None
     for _ in range(ROUNDS):
         found = _planned(draft, name, units, step_bytes)
@@ -260,33 +266,36 @@ def _least_estimate(draft: Draft) -> int:
     return ceil(planner.costs(channels, geometry).training_bytes(least))
 
 
-def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | None) -> RegimePlan:
+def _planned(draft: Draft, name: str, units: Sequence[Alike], step_bytes: int | None) -> RegimePlan:
     channels, planner = draft.shape[0], draft.planner
     planner.memory = step_bytes
     covers = [
         planner.cover(
             channels, draft.sides, draft.map_shape, None if chosen is None else Mask(chosen)
         )
-        for chosen in units
+        for chosen, _ in units
     ]
     descents = Descents(planner)
     downs = [_down(draft, descents, cover) for cover in covers]
     if all(downs) and downs[0]:
         return _down_images(draft, name, units, descents, downs[0])
-    windows = [window for cover in covers for window in cover]
-    counts = Counter(window.reads.shape for window in windows)
+    counts: Counter[tuple[int, ...]] = Counter()
+    for cover, (_, alike) in zip(covers, units, strict=True):
+        for shape, count in Counter(window.reads.shape for window in cover).items():
+            counts[shape] += count * alike
     device = draft.stage.device.type
     together = {
         shape: min(count, planner.most_together(channels, shape, count, device))
         for shape, count in counts.items()
     }
+    windows = (window for cover in covers for window in cover)
     largest = max(windows, key=lambda w: together[w.reads.shape] * w.reads.size)
-    most = together[largest.reads.shape]
-    taken = _taken(draft, largest.reads.shape, largest.inside, most, len(units))
+    most, images = together[largest.reads.shape], _num_images(units)
+    taken = _taken(draft, largest.reads.shape, largest.inside, most, images)
     work = _work(draft, counts)
     return RegimePlan(
         name=name,
-        images=len(units),
+        images=images,
         windows=tuple(WindowShape(shape=s, count=n) for s, n in counts.most_common()),
         together=most,
         terms=_terms(draft, units),
@@ -296,7 +305,7 @@ def _planned(draft: Draft, name: str, units: Sequence[Any], step_bytes: int | No
         seconds=draft.gauge.pace.seconds(
             work, sum(ceil(n / together[s]) for s, n in counts.items())
         ),
-        epoch_steps=draft.epoch_steps(len(units)),
+        epoch_steps=draft.epoch_steps(images),
     )
 
 
@@ -307,10 +316,10 @@ def _down(draft: Draft, descents: Descents, cover: Sequence[Window]) -> Rewind |
 
 
 def _down_images(
-    draft: Draft, name: str, units: Sequence[Any], descents: Descents, down: Rewind
+    draft: Draft, name: str, units: Sequence[Alike], descents: Descents, down: Rewind
 ) -> RegimePlan:
     """Return the plan of images that run down the network and back, one by one."""
-    count = len(units)
+    count = _num_images(units)
     with draft.stage.manner.cast(draft.stage.device):
         passing = descents.peak_bytes(draft.shape[0], draft.sides, down)
     work = count * down.cost * operations(record(draft.net, draft.shape[0], draft.sides))
@@ -329,8 +338,13 @@ def _down_images(
     )
 
 
-def _terms(draft: Draft, units: Sequence[Any]) -> int:
-    return sum(prod(draft.map_shape) if u is None else int(u.sum()) for u in units)
+def _num_images(units: Sequence[Alike]) -> int:
+    return sum(alike for _, alike in units)
+
+
+def _terms(draft: Draft, units: Sequence[Alike]) -> int:
+    whole = prod(draft.map_shape)
+    return sum(n * (whole if chosen is None else int(chosen.sum())) for chosen, n in units)
 
 
 def _taken(
@@ -357,12 +371,25 @@ def _work(draft: Draft, counts: Mapping[tuple[int, ...], int]) -> float:
     return WITH_BACKWARD * sum(n * each[s] for s, n in counts.items())
 
 
-def _drawn(sampler: Sampler, map_shape: tuple[int, ...], images: int) -> list[Any]:
-    """Return which units of each image count, as a sampler might draw them; None for all."""
+def _drawn(sampler: Sampler, map_shape: tuple[int, ...], images: int) -> list[Alike]:
+    """Return which units of each image count, as a sampler might draw them; None for all.
+
+    A share of units is alike in all images, so that few are drawn for many.
+
+    Raises:
+        FullconvError: If units of more images would have to be drawn than is done.
+    """
     if isinstance(sampler, Whole) or prod(map_shape) > MOST_DRAWN:
-        return [None] * images
-    targets = [torch.zeros(map_shape, dtype=torch.long) for _ in range(images)]
-    return [_as_mask(chosen, map_shape) for chosen in sampler(targets, generator(0))]
+        return [(None, images)]
+    num = min(images, max(FEW_DRAWN, min(MANY_DRAWN, MOST_DRAWN // prod(map_shape))))
+    if num < images and not isinstance(sampler, Sampled):
+        raise FullconvError(
+            f"units are drawn to be planned from {num} images of {times(map_shape)} units at most, got "
+            f"{images:,}: take a smaller batch"
+        )
+    targets = [torch.zeros(map_shape, dtype=torch.long)] * num
+    chosen = [_as_mask(units, map_shape) for units in sampler(targets, generator(0))]
+    return [(mask, images // num + (i < images % num)) for i, mask in enumerate(chosen)]
 
 
 def _as_mask(chosen: Any, map_shape: tuple[int, ...]) -> NDArray[np.bool_]:
