@@ -42,6 +42,10 @@ def evaluate(
         upper_bound: Use no network: `fullconv evaluate DATA --upper-bound 4 8 16 32` says what the true
             masks would score after a way through maps that many times coarser.
     """
+    from fullconv.images import check_file
+
+    for file in filter(None, (json_file, csv_file)):
+        check_file(file)
     if upper_bound:
         _upper_bound(data or run, upper_bound, split, absent, json_file)
         return

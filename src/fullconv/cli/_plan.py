@@ -41,12 +41,14 @@ def plan(
     """
     from math import prod
 
-    from fullconv.images import open_dataset, survey
+    from fullconv.images import check_file, open_dataset, survey
     from fullconv.networks import build
     from fullconv.planning import plan as plan_net
     from fullconv.runs import write_text
     from fullconv.training import counting
 
+    if json:
+        check_file(json)
     dataset = open_dataset(data)
     with counting(Console(stderr=True), "reading") as progress:
         facts = survey(dataset, progress=progress)

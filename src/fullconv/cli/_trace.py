@@ -41,6 +41,7 @@ def trace(
         effective: Measure what a unit attends to within its field, and draw it into the picture: the
             magnitude of its gradient. It takes a run with numbers.
     """
+    from fullconv.images import check_file
     from fullconv.networks import build
     from fullconv.reporting import picture_of
     from fullconv.runs import write_text
@@ -49,6 +50,8 @@ def trace(
 
     if picture and picture.suffix.lower() != ".svg":
         raise BadConfigError(f"`--picture` draws an SVG file, got {picture}: let it end in .svg")
+    if picture:
+        check_file(picture)
     network = build(net, classes=classes, channels=channels, **read_table(options)).eval()
     found = _geometry(network, channels, shape)
     steps = Table("layer", "class", "operator", "field (px)", "stride (px)")

@@ -56,10 +56,13 @@ def verify(
         )
     import torch
 
+    from fullconv.images import check_file
     from fullconv.networks import build
     from fullconv.runs import write_text
     from fullconv.verifying import verify as verify_net
 
+    if json_file:
+        check_file(json_file)
     torch.manual_seed(seed)
     network = build(net, classes=classes, channels=channels, **read_table(options)).eval()
     found = verify_net(network, shape=(channels, *shape), seed=seed)
@@ -80,14 +83,19 @@ def verify(
 
 def _seams(run: Path, image: Path, picture: Path | None) -> int:
     """Print how windows of a real image differ from the whole, and draw it."""
-    from fullconv.images import open_image
+    from fullconv.images import atomic, check_file, open_image
     from fullconv.runs import Run
     from fullconv.verifying import seams
 
+    if picture:
+        if picture.suffix.lower() != ".png":
+            raise BadConfigError(f"`--picture` draws a PNG file, got {picture}: let it end in .png")
+        check_file(picture)
     found = seams(Run.open(run).network(), open_image(image))
     output().print(str(found))
     if picture:
-        found.draw(picture)
+        with atomic(picture) as temporary:
+            found.draw(temporary)
         output().print(f"picture: {picture}")
     output().print("passed" if found.passed else "FAILED")
     return DONE if found.passed else MENDABLE

@@ -3,7 +3,7 @@
 Images are (channels, height, width), masks (height, width) class positions.
 """
 
-from fullconv.images._atomic import atomic
+from fullconv.images._atomic import atomic, check_file, check_folder
 from fullconv.images._class_index import ClassIndex, class_index
 from fullconv.images._classes import ClassTable
 from fullconv.images._dataset import Dataset, open_dataset
@@ -31,6 +31,8 @@ __all__ = [
     "Sample",
     "Survey",
     "atomic",
+    "check_file",
+    "check_folder",
     "class_index",
     "codes_of_positions",
     "colormap",

@@ -19,6 +19,7 @@ from torch import nn
 from fullconv.errors import BadDataError, BadOutputError
 from fullconv.images import (
     ClassTable,
+    check_folder,
     open_image,
     read_image,
     reads_boxes,
@@ -109,7 +110,8 @@ def plan_files(
 
     Raises:
         BadOutputError: If a result would replace an image, another result, or a file that is there;
-            or an overlay is wanted of an image that is never in memory as a whole.
+            or an overlay is wanted of an image that is never in memory as a whole; or `out` cannot be
+            written.
     """
     jobs = tuple(
         _job(image, out, file or disk_format(image), probabilities, overlay, quantised, network)
@@ -329,6 +331,7 @@ def _refuse_collisions(jobs: Sequence[Job], *, overwrite: bool) -> None:
             raise BadOutputError(
                 f"`out` must be a folder, got the file {folder}; choose another name"
             )
+        check_folder(folder)
     inputs = {split_name(job.image)[0].resolve() for job in jobs}
     outputs = [path for job in jobs for path in job.outputs]
     for path in outputs:
