@@ -7,6 +7,7 @@ from rich.text import Text
 
 from fullconv.cli._settings import read_table
 from fullconv.cli._show import output
+from fullconv.training import TrainConfig
 
 
 def plan(
@@ -19,12 +20,13 @@ def plan(
     memory: str | None = None,
     precision: str = "32",
     optimizer: str = "adamw",
+    sampling: str = TrainConfig.sampling,
     measure: bool = True,
     json: Path | None = None,
 ) -> None:
     """Say what training on your images takes and costs, before anything runs, and what to choose.
 
-    The largest image of the data set is planned for. Steps are rehearsed on tensors without numbers;
+    The largest image of the data set is planned for, or the sub-images that are cut out of it. Steps are rehearsed on tensors without numbers;
     two small ones are then made, to see what this machine takes.
 
     Args:
@@ -36,37 +38,41 @@ def plan(
             given, what is free but a margin.
         precision: `32` or `bf16`.
         optimizer: `adamw` or `sgd`.
+        sampling: Which units count in a step, as for `fullconv train`. With `auto`, the plan is that of
+            whole images, and what else a run may begin with is named.
         measure: Make two small steps in a process of their own, some seconds in all.
         json: Write the plan into this file, too.
     """
-    from math import prod
-
     from fullconv.images import check_file, open_dataset, survey
     from fullconv.networks import build
     from fullconv.planning import plan as plan_net
     from fullconv.runs import write_text
-    from fullconv.training import counting
+    from fullconv.training import asked, counting, resolve
 
     if json:
         check_file(json)
+    table = read_table(options)
+    settings = resolve(
+        {"data": data, "net": net, "options": table, "batch": batch, "sampling": sampling}
+    )
     dataset = open_dataset(data)
     with counting(Console(stderr=True), "reading") as progress:
         facts = survey(dataset, progress=progress)
-    network = build(
-        net, classes=facts.classes.num_classes, channels=facts.channels, **read_table(options)
-    )
-    samples = dataset.splits["train"]
-    largest = max((facts.shapes[sample.name] for sample in samples), key=prod)
+    network = build(net, classes=facts.classes.num_classes, channels=facts.channels, **table)
+    steps = asked(settings, dataset, facts, network)
     found = plan_net(
         network,
-        (facts.channels, *largest),
-        batch=batch,
+        steps.shape,
+        batch=steps.batch,
         memory=memory,
-        images=len(samples),
+        images=steps.images,
+        sampler=steps.sampler,
         precision=precision,  # pyright: ignore[reportArgumentType] (checked there)
         optimizer=optimizer,  # pyright: ignore[reportArgumentType] (checked there)
         measure=measure,
     )
     output().print(Text(str(found)), soft_wrap=True)
+    if steps.words:
+        output().print(steps.words)
     if json:
         write_text(json, found.to_json())

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fullconv.training._config import TrainConfig, read_config
 
 if TYPE_CHECKING:
+    from fullconv.training._asked import Asked as Asked
+    from fullconv.training._asked import asked as asked
     from fullconv.training._counting import counting as counting
     from fullconv.training._counting import measuring as measuring
     from fullconv.training._data import ImageData as ImageData
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from fullconv.training._upper_bound import upper_bounds as upper_bounds
 
 __all__ = [
+    "Asked",
     "Criterion",
     "Evaluation",
     "ImageData",
@@ -39,6 +42,7 @@ __all__ = [
     "Segmentation",
     "TrainConfig",
     "UpperBound",
+    "asked",
     "counting",
     "criterion",
     "evaluate",
@@ -54,12 +58,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "Asked": "_asked",
     "Criterion": "_losses",
     "Evaluation": "_evaluation",
     "ImageData": "_data",
     "Reading": "_noise",
     "RunScore": "_score_run",
     "Segmentation": "_module",
+    "asked": "_asked",
     "counting": "_counting",
     "criterion": "_losses",
     "evaluate": "_evaluation",

@@ -100,6 +100,21 @@ def candidates(data: ImageData, batch: int) -> list[Regime]:
     return [r for r in fitting if r.cut] or fitting if data.large else fitting
 
 
+def alternatives(net: nn.Module, data: ImageData, batch: int, *, cut: bool) -> list[Regime]:
+    """Return the regimes that measuring chooses from.
+
+    Args:
+        net: The network, in training.
+        data: The images.
+        batch: Whole images of a step.
+        cut: Whether steps are cut into windows to fit the memory.
+    """
+    found = candidates(data, batch)
+    if found[0].cut and not cut:
+        found[1:1] = windows(net, data, found[0])
+    return found
+
+
 def windows(net: nn.Module, data: ImageData, crops: Regime) -> list[Regime]:
     """Return sub-images with the image around them, if they read little more than crops of their size.
 

@@ -21,7 +21,7 @@ from fullconv.runs import (
     write_json,
     write_text,
 )
-from fullconv.training._auto import candidates, choose, measuring_s, windows
+from fullconv.training._auto import alternatives, candidates, choose, measuring_s
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._evaluation import evaluate
@@ -170,9 +170,8 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
         known = run.sampling()
         name, ending = known["sampling"], known["ends_on_whole"]
     else:
-        found = candidates(job.data, config.images)
-        if job.memory is None and found[0].cut:
-            found[1:1] = windows(job.module.net, job.data, found[0])
+        net, cut = job.module.net, job.memory is not None
+        found = alternatives(net, job.data, config.images, cut=cut)
         choice = choose(
             job.module.net,
             job.module.criterion,
