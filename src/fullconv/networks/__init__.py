@@ -8,8 +8,14 @@ padded by hand.
 
 from fullconv.networks._efficientnet_lite import (
     EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
     lite0_classifier,
     lite0_weights,
+    lite1_classifier,
+    lite1_weights,
+    lite2_classifier,
+    lite2_weights,
 )
 from fullconv.networks._normalized import Normalized
 from fullconv.networks._padded import Padded, padded
@@ -19,6 +25,8 @@ from fullconv.networks._start import Start, start_from
 __all__ = [
     "NAMES",
     "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
     "Normalized",
     "Padded",
     "Start",
@@ -26,6 +34,10 @@ __all__ = [
     "check_builds_networks",
     "lite0_classifier",
     "lite0_weights",
+    "lite1_classifier",
+    "lite1_weights",
+    "lite2_classifier",
+    "lite2_weights",
     "padded",
     "start_from",
 ]

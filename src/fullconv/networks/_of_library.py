@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from fullconv.networks._efficientnet_lite import efficientnet_lite0_encoder
+from fullconv.networks._efficientnet_lite import Size, efficientnet_lite_encoder
 from fullconv.networks._encoded import FCN_STRIDES, Norms, fcn_on, unet_on
 from fullconv.networks._fcn import Learned
 from fullconv.networks._layers import NormName
@@ -34,7 +34,9 @@ def of_library(name: str) -> Callable[..., nn.Module] | None:
     return partial(_fcn, head, found["library"], found["name"])
 
 
-def unet_lite0(
+def unet_lite(
+    size: Size,
+    /,
     classes: int,
     channels: int = 3,
     *,
@@ -42,8 +44,8 @@ def unet_lite0(
     norm: NormName = "batch",
     norms: Norms = "batch",
 ) -> nn.Module:
-    """Return a U-Net's decoder on EfficientNet-Lite0; see `unet_on` for the options."""
-    encoder = efficientnet_lite0_encoder(channels)
+    """Return a U-Net's decoder on an EfficientNet-Lite; see `unet_on` for the options."""
+    encoder = efficientnet_lite_encoder(size, channels)
     return unet_on(encoder, classes, width=width, norm=norm, norms=norms)
 
 

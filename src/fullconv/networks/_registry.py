@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fullconv.networks._family import (
 )
 from fullconv.networks._fcn8s import FCN8s
 from fullconv.networks._layers import check_counts
-from fullconv.networks._of_library import of_library, unet_lite0
+from fullconv.networks._of_library import of_library, unet_lite
 from fullconv.networks._unet import UNet
 
 _TABLE: dict[str, Callable[..., nn.Module]] = {
@@ -33,7 +34,9 @@ _TABLE: dict[str, Callable[..., nn.Module]] = {
     "fcn8s-atonce-vgg16": fcn8s_atonce_vgg16,
     "fcn-alexnet": fcn_alexnet,
     "fcn-googlenet": fcn_googlenet,
-    "unet:efficientnet-lite0": unet_lite0,
+    "unet:efficientnet-lite0": partial(unet_lite, 0),
+    "unet:efficientnet-lite1": partial(unet_lite, 1),
+    "unet:efficientnet-lite2": partial(unet_lite, 2),
 }
 
 NAMES = tuple(_TABLE)

@@ -8,11 +8,16 @@ from torch import nn
 
 from fullconv.errors import BadConfigError, BadDataError
 from fullconv.images import Dataset, repeated
-from fullconv.networks import Normalized, lite0_weights, start_from
+from fullconv.networks import Normalized, lite0_weights, lite1_weights, lite2_weights, start_from
 from fullconv.runs import Recipe, Run
 
-# What `weights` says for those that a package carries.
+# What `weights` says for those that a package carries, and the networks that there are packages for.
 PRETRAINED = Path("pretrained")
+CARRIED = {
+    "unet:efficientnet-lite0": lite0_weights,
+    "unet:efficientnet-lite1": lite1_weights,
+    "unet:efficientnet-lite2": lite2_weights,
+}
 
 
 def warn_of_repeats(dataset: Dataset, console: Console) -> None:
@@ -53,11 +58,11 @@ def start(weights: Path, name: str, net: nn.Module, console: Console) -> None:
     """Give the network the weights of a file, of a run, or of a package, and say what became of them."""
     path = weights
     if weights == PRETRAINED:
-        if name != "unet:efficientnet-lite0":
+        if name not in CARRIED:
             raise BadConfigError(
-                f"`weights` = pretrained must go with unet:efficientnet-lite0, got {name}; give a file"
+                f"`weights` = pretrained must go with one of {', '.join(CARRIED)}, got {name}; give a file"
             )
-        path = lite0_weights()
+        path = CARRIED[name]()
     elif (weights / "network.json").is_file():
         run = Run.open(weights)
         path = run.best if run.best.exists() else run.last
