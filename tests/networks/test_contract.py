@@ -26,6 +26,8 @@ VARIANTS = {
     "fcn-alexnet": [{"thin": 16}],
     "fcn-googlenet": [{"thin": 8}, {"thin": 8, "average": True}],
     "unet:efficientnet-lite0": [{"width": 2}, {"width": 2, "norms": "frozen"}],
+    "unet:efficientnet-lite1": [{"width": 2}],
+    "unet:efficientnet-lite2": [{"width": 2}],
 }
 CASES = [(name, options) for name, rows in VARIANTS.items() for options in rows]
 cases = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
@@ -137,6 +139,8 @@ PERIODS = [
     ("fcn-alexnet", {"thin": 16}, 32),
     ("fcn-googlenet", {"thin": 8}, 32),
     ("unet:efficientnet-lite0", {"width": 2}, 32),
+    ("unet:efficientnet-lite1", {"width": 2}, 32),
+    ("unet:efficientnet-lite2", {"width": 2}, 32),
 ]
 
 
@@ -146,7 +150,7 @@ def test_a_window_that_starts_on_the_period_sees_what_the_whole_image_does(
 ) -> None:
     """In float64, at an odd size, far from the cut; off the period the difference is plain."""
     net = network(name, options).double().eval()
-    halo = (40 if "lite0" in name else 12) * period  # more than its field
+    halo = (40 if "lite" in name else 12) * period  # more than its field
     x = image(1, 2, 24, 3 * halo + 5).double()
     with torch.inference_mode():
         whole = net(x)[..., 2 * halo :]

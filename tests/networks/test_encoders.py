@@ -13,8 +13,14 @@ from torch import Tensor, nn
 
 import fullconv as fc
 from fullconv.errors import BadConfigError, NotLocalError
-from fullconv.networks import build, check_builds_networks
-from fullconv.networks._efficientnet_lite import EfficientNetLite0, efficientnet_lite0_encoder
+from fullconv.networks import (
+    EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
+    build,
+    check_builds_networks,
+)
+from fullconv.networks._efficientnet_lite import Size, efficientnet_lite_encoder, stages
 from fullconv.networks._encoded import fcn_on, unet_on
 from fullconv.networks._encoder import Encoder
 from fullconv.surgery import crop_offset
@@ -60,17 +66,43 @@ def test_maps_of_an_fcn_lie_on_the_image_whatever_the_encoder(
 
 
 @pytest.mark.slow
-def test_an_fcn_on_lite0_looks_where_it_should() -> None:
-    found = efficientnet_lite0_encoder(3, (8, 16, 32))
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_an_fcn_on_a_lite_looks_where_it_should(size: Size) -> None:
+    found = efficientnet_lite_encoder(size, 3, (8, 16, 32))
     net = fcn_on(found, classes=2, channels=3).eval()
     assert crop_offset(fc.trace(net), None) == (0, 0)
 
 
-def test_lite0_has_the_parameters_of_its_paper() -> None:
-    """4.7 million, by the table of google's EfficientNet-Lite release."""
+# Parameters, and in training the share dropped: 4.7, 5.4 and 6.1 million by the table of README.md, and the
+# last numbers in `efficientnet_lite_params` of efficientnet_lite_builder.py, both of tensorflow/tpu, in
+# models/official/efficientnet/lite. The last digits are those of the tensors in the published weights.
+@pytest.mark.parametrize(
+    ("classifier", "millions", "count", "dropout"),
+    [
+        (EfficientNetLite0, 4.7, 4_652_008, 0.2),
+        (EfficientNetLite1, 5.4, 5_416_680, 0.2),
+        (EfficientNetLite2, 6.1, 6_092_072, 0.3),
+    ],
+)
+def test_a_lite_has_the_parameters_of_its_paper(
+    classifier: type[nn.Module], millions: float, count: int, dropout: float
+) -> None:
     with torch.device("meta"):
-        count = sum(p.numel() for p in EfficientNetLite0().parameters())
-    assert count == 4_652_008
+        net = classifier()
+    found = sum(p.numel() for p in net.parameters())
+    assert found == count
+    assert round(found / 1e6, 1) == millions
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [dropout]
+
+
+def test_larger_lites_have_more_blocks_and_channels() -> None:
+    """As the shapes in the published weights have it; a middle, 44, is rounded up to 48."""
+    repeats, *_, channels = zip(*stages(1), strict=True)
+    assert repeats == (1, 3, 3, 4, 4, 5, 1)
+    assert channels == (16, 24, 40, 80, 112, 192, 320)
+    repeats, *_, channels = zip(*stages(2), strict=True)
+    assert repeats == (1, 3, 3, 4, 4, 5, 1)
+    assert channels == (16, 24, 48, 88, 120, 208, 352)
 
 
 def test_a_network_with_frozen_norms_does_not_move_them() -> None:
@@ -139,7 +171,7 @@ def test_a_head_that_asks_for_a_stride_that_is_not_there_is_refused() -> None:
         BadConfigError,
         match="must have maps at strides 8, 64 px, got 2, 4, 8, 16, 32; take another",
     ):
-        efficientnet_lite0_encoder(3, (8, 64))
+        efficientnet_lite_encoder(0, 3, (8, 64))
 
 
 def test_maps_a_quarter_of_a_position_apart_are_refused() -> None:

