@@ -45,7 +45,13 @@ def test_a_factory_gets_its_options(own: str) -> None:
     ("name", "message"),
     [
         ("unett", "`net` must be one of unet, fcn8s, .* or package.module:factory, .* 'unet'"),
-        ("no_such_module:net", "'no_such_module' cannot be imported"),
+        (
+            "no_such_module:net",
+            r"'no_such_module' cannot be imported \(.*\); install it, or run from",
+        ),
+        ("unet:efficientnet-lite3", "the nearest network is 'unet:efficientnet-lite2'"),
+        ("unet:efficientnet_lite1", "the nearest network is 'unet:efficientnet-lite1'"),
+        ("efficientnet-lite1", "nearest is 'unet:efficientnet-lite1'"),
         ("own_nets:missing", "module 'own_nets' has no 'missing'"),
         ("own_nets:value", "must be callable, got int"),
         ("own_nets:number", "must return a torch.nn.Module, got int"),

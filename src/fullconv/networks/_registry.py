@@ -40,6 +40,7 @@ _TABLE: dict[str, Callable[..., nn.Module]] = {
 }
 
 NAMES = tuple(_TABLE)
+_GET_MODULE = "install it, or run from the folder that holds it"
 
 
 def build(name: str, classes: int, channels: int = 3, **options: Any) -> nn.Module:
@@ -123,9 +124,10 @@ def _imported(name: str) -> Callable[..., Any]:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
+        near = get_close_matches(name, NAMES, n=1)
+        remedy = f"the nearest network is {near[0]!r}" if near else _GET_MODULE
         raise BadConfigError(
-            f"`net` = {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "install it, or run from the folder that holds it"
+            f"`net` = {name!r}: module {module_name!r} cannot be imported ({error}); {remedy}"
         ) from error
     except AttributeError as error:
         raise BadConfigError(
