@@ -2,16 +2,26 @@
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 from fullconv.errors import BadConfigError
+from fullconv.networks import (
+    Normalized,
+    build,
+    lite0_weights,
+    lite1_weights,
+    lite2_weights,
+)
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, train
+from fullconv.training._starting import start
 
 
 def trained(data: Path, out: Path, **changes: Any) -> Run:
@@ -69,9 +79,26 @@ def test_a_stage_of_an_fcn_starts_from_the_one_before(scenes: Path, tmp_path: Pa
     assert all((after[n] - v).abs().max() < 1e-6 for n, v in before.items())
 
 
-def test_pretrained_weights_are_those_of_one_network(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadConfigError, match="`weights` = pretrained must go with unet:efficient"):
+def test_pretrained_weights_are_those_of_some_networks(scenes: Path, tmp_path: Path) -> None:
+    names = ", ".join(f"unet:efficientnet-lite{size}" for size in range(3))
+    rule = f"`weights` = pretrained must go with one of {names}, got unet; give a file"
+    with pytest.raises(BadConfigError, match=rule):
         trained(scenes, tmp_path / "run", weights="pretrained")
+
+
+@pytest.mark.parametrize("weights", [lite0_weights, lite1_weights, lite2_weights])
+def test_pretrained_weights_are_those_of_the_network_that_is_named(
+    weights: Callable[[], Path],
+) -> None:
+    size = weights.__name__[4]
+    name = f"unet:efficientnet-lite{size}"
+    net = Normalized(build(name, classes=2, width=2), [0.0] * 3, [1.0] * 3)
+    said = io.StringIO()
+    start(Path("pretrained"), name, net, Console(file=said, width=400))
+    assert f"tensors from {weights()} (classifier)" in said.getvalue()
+    stem = torch.load(weights(), weights_only=True)["_conv_stem.weight"]
+    assert torch.equal(net.get_parameter("net.net.trunk.net.net._conv_stem.weight"), stem)
+    assert net.mean.flatten().tolist() == [127.0] * 3
 
 
 def test_held_out_images_that_are_learned_are_warned_of(scenes: Path, tmp_path: Path) -> None:
