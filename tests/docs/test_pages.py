@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from torch import Tensor, nn
 
+import fullconv as fc
 from fullconv.training import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,18 @@ def test_the_picture_of_the_readme_shows_the_masks_of_a_run(
             with Image.open(path) as mask:
                 wanted = table[np.asarray(mask)].mean((0, 1))
             np.testing.assert_allclose(shown, wanted, atol=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_the_page_states_the_parameters_and_the_field_of_each_lite(size: int) -> None:
+    name = f"unet:efficientnet-lite{size}"
+    page = (ROOT / "docs" / "fcn.md").read_text()
+    found = re.search(rf"\| `{name}` \| ([\d,]+) \|.*\| (\d+) px \|", page)
+    assert found is not None
+    classifier = getattr(fc.networks, f"EfficientNetLite{size}")()
+    assert f"{sum(p.numel() for p in classifier.parameters()):,}" == found[1]
+    assert fc.trace(fc.networks.build(name, classes=2).eval()).field == (int(found[2]),) * 2
 
 
 class Bright(nn.Module):
