@@ -125,7 +125,7 @@ def grid_blocks(
     """
     steps = multiples or _periods(geometry)
     cuts = [
-        list(_cuts(axis, size, step))
+        _cuts(axis, size, step)
         for axis, size, step in zip(geometry.axes, shape, steps, strict=True)
     ]
     grids = [g for g in product(*cuts) if prod(cut.longest for cut in g) <= most]
@@ -139,18 +139,25 @@ def grid_blocks(
     return tuple(cut.block for cut in best)
 
 
-def _cuts(axis: Axis, size: int, step: int) -> Iterator[_Cut]:
-    """Yield ways to cut an axis into equal blocks of multiples of `step` units, coarsest first."""
-    map_size = axis.map_size(size)
+@lru_cache(maxsize=256)
+def _cuts(axis: Axis, size: int, step: int) -> tuple[_Cut, ...]:
+    """Return ways to cut an axis into equal blocks of multiples of `step` units, coarsest first."""
+    return tuple(_cut(axis, size, block) for block in _block_sizes(axis.map_size(size), step))
+
+
+def _block_sizes(map_size: int, step: int) -> Iterator[int]:
     last = None
     for count in _counts(ceil(map_size / step)):
         block = ceil(ceil(map_size / count) / step) * step
-        if block == last:
-            continue
+        if block != last:
+            yield block
         last = block
-        lengths, alike, length = _lengths(axis, size, block)
-        total = sum(lengths) + alike * length
-        yield _Cut(block=block, longest=max(*lengths, length), total=total)
+
+
+def _cut(axis: Axis, size: int, block: int) -> _Cut:
+    lengths, alike, length = _lengths(axis, size, block)
+    total = sum(lengths) + alike * length
+    return _Cut(block=block, longest=max(*lengths, length), total=total)
 
 
 def _lengths(axis: Axis, size: int, block: int) -> tuple[list[int], int, int]:
