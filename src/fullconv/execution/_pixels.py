@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from fullconv.geometry import Box
 
 def like_weights(net: nn.Module) -> Tensor:
     """Return a tensor on the device and of the type of the network's weights."""
-    found = (p for p in (*net.parameters(), *net.buffers()) if p.is_floating_point())
+    found = (p for p in chain(net.parameters(), net.buffers()) if p.is_floating_point())
     return next(found, torch.empty(0))
 
 
