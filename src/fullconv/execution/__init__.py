@@ -6,6 +6,7 @@ from fullconv.execution._descents import Descents
 from fullconv.execution._down import Down
 from fullconv.execution._evaluating import evaluating
 from fullconv.execution._handed import add_up, gradients, handed
+from fullconv.execution._losses import cross_entropy
 from fullconv.execution._memory import (
     available_bytes,
     forward_bytes,
@@ -40,6 +41,7 @@ __all__ = [
     "ahead",
     "available_bytes",
     "choose",
+    "cross_entropy",
     "evaluating",
     "forward_bytes",
     "give_back_freed_memory",

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fullconv.execution import cross_entropy
 from fullconv.training._config import ClassWeights, LossName
 
 
@@ -74,9 +75,7 @@ class CrossEntropy(nn.Module):
 
     def each(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the cross entropy of each unit; 0 for those ignored."""
-        return F.cross_entropy(
-            logits, targets, self.weights, ignore_index=self.ignore, reduction="none"
-        )
+        return cross_entropy(logits, targets, self.weights, ignore_index=self.ignore)
 
     def weights_of(self, targets: Tensor) -> Tensor:
         """Return 1 for each unit, 0 for those ignored; 0 for the sum."""
