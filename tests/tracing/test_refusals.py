@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fullconv as fc
+from fullconv.tracing import trace_for
+from fullconv.tracing._subject import Subject
 
 
 class Do(nn.Module):
@@ -207,6 +209,24 @@ def test_a_recurrent_layer_is_refused(layers: nn.Module) -> None:
     net = Do(lambda x, cell: cell(x.permute(2, 0, 1))[0].permute(1, 2, 0), layers)
     with pytest.raises(fc.NotLocalError, match=r"`parts\.0` .*(more operators|another path)"):
         fc.trace(net, 2, ndim=1)
+
+
+def test_a_recurrent_layer_is_refused_before_it_runs_on_large_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sides: list[int] = []
+    record = Subject.record
+
+    def noted(self: Subject, shape: tuple[int, ...], *args: Any, **settings: Any) -> Any:
+        sides.extend(shape)
+        return record(self, shape, *args, **settings)
+
+    monkeypatch.setattr(Subject, "record", noted)
+    net = Do(lambda x, cell: cell(x.permute(2, 0, 1))[0].permute(1, 2, 0), nn.LSTM(2, 2))
+    for trace in (lambda: fc.trace(net, 2, shape=(900,)), lambda: trace_for(net, 2, (900,))):
+        with pytest.raises(fc.NotLocalError, match=r"`parts\.0` \(LSTM\) .* more operators"):
+            trace()
+    assert max(sides) < 300
 
 
 @pytest.mark.parametrize(

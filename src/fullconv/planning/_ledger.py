@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from fullconv.planning._recurrent import workspace_bytes
 from fullconv.planning._scratch import scratch_bytes
 from fullconv.tracing import Modules
 
@@ -136,16 +137,18 @@ class Ledger(TorchDispatchMode):
                 moved=0 if is_view else sum(map(_nbytes, [*read, *made])),
             )
         )
+        workspace = workspace_bytes(func, args)
         for tensor in made:
-            self._note(tensor, "passing")
+            self._note(tensor, "passing", 0 if tensor.numel() else workspace)
 
-    def _note(self, tensor: Tensor, kind: Kind) -> None:
+    def _note(self, tensor: Tensor, kind: Kind, hidden: int = 0) -> None:
+        """Note a tensor, and the bytes of it that are hidden where it has no numbers."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._known:
             return
         module, name = self._where()
-        block = Block(storage.nbytes(), len(self.ticks) - 1, kind, module, name)
+        block = Block(storage.nbytes() + hidden, len(self.ticks) - 1, kind, module, name)
         self.blocks.append(block)
         self._known[key] = weakref.ref(storage, lambda _: self._gone(key)), block
 

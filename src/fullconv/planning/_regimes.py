@@ -119,6 +119,7 @@ class Draft:
         memory: Bytes that there are; None for no limit.
         images: In the data set; None if not known.
         rehearsed: Steps through windows so far, by shape, owned units and number together.
+        counted: Operations of a forward pass over one image so far, by its sides.
     """
 
     stage: Stage
@@ -131,6 +132,7 @@ class Draft:
     images: int | None
 
     rehearsed: dict[Any, Course] = field(default_factory=dict[Any, Course])
+    counted: dict[tuple[int, ...], float] = field(default_factory=dict[tuple[int, ...], float])
 
     @property
     def net(self) -> nn.Module:
@@ -152,6 +154,12 @@ class Draft:
         """Bytes of one image and its labels."""
         return 4 * prod(self.shape) + 8 * prod(self.map_shape)
 
+    def operations(self, sides: tuple[int, ...]) -> float:
+        """Return the operations of a forward pass over one image of these sides."""
+        if sides not in self.counted:
+            self.counted[sides] = operations(record(self.net, self.shape[0], sides))
+        return self.counted[sides]
+
     def epoch_steps(self, images: int) -> int | None:
         """Return the steps until every image was looked at once."""
         return None if self.images is None else ceil(self.images / images)
@@ -165,7 +173,7 @@ def whole(draft: Draft, batch: int, peak_bytes: int) -> RegimePlan:
         batch: Images of a step.
         peak_bytes: What such a step takes.
     """
-    work = batch * WITH_BACKWARD * operations(record(draft.net, draft.shape[0], draft.sides))
+    work = batch * WITH_BACKWARD * draft.operations(draft.sides)
     return RegimePlan(
         name="whole",
         images=batch,
@@ -322,7 +330,7 @@ def _down_images(
     count = _num_images(units)
     with draft.stage.manner.cast(draft.stage.device):
         passing = descents.peak_bytes(draft.shape[0], draft.sides, down)
-    work = count * down.cost * operations(record(draft.net, draft.shape[0], draft.sides))
+    work = count * down.cost * draft.operations(draft.sides)
     passes = ceil(draft.sides[0] / down.rows) * count
     return RegimePlan(
         name=name,
@@ -365,7 +373,7 @@ def _work(draft: Draft, counts: Mapping[tuple[int, ...], int]) -> float:
     try:
         costs = planner.costs(channels, planner.geometry(channels, draft.sides))
     except NotLocalError:  # then they are whole images
-        each = {s: operations(record(draft.net, channels, s)) for s in counts}
+        each = {s: draft.operations(s) for s in counts}
     else:
         each = {s: float(costs.operations(s)) for s in counts}
     return WITH_BACKWARD * sum(n * each[s] for s, n in counts.items())

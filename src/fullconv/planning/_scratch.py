@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
+from fullconv.planning._recurrent import lstm_backward_scratch, lstm_scratch
+
 BLOCK = 16  # channels that oneDNN takes together
 HALF = {torch.bfloat16, torch.float16}
 aten = torch.ops.aten
@@ -232,4 +234,6 @@ _KNOWN: dict[Any, Callable[[Sequence[Any], Sequence[Tensor]], int]] = {
     aten._softmax_backward_data: _of_copies(0),
     aten.native_layer_norm: _of_copies(0),
     aten.native_layer_norm_backward: _of_copies(0, 1),
+    aten.mkldnn_rnn_layer: lstm_scratch,
+    aten.mkldnn_rnn_layer_backward: lstm_backward_scratch,
 }

@@ -10,7 +10,7 @@ from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
 from fullconv.tracing._nested import leaves
-from fullconv.tracing._program import Call, Program
+from fullconv.tracing._program import LOOPS, Call, Program
 from fullconv.tracing._rules import WHOLE
 from fullconv.tracing._sizes import px, short
 from fullconv.tracing._subject import Subject
@@ -113,6 +113,21 @@ def recorded(
         ) from error
     check_path(subject.net, base, program)
     return program
+
+
+def check_loops(subject: Subject, start: tuple[int, ...]) -> None:
+    """Refuse a network that runs more operators on an image that is twice as long along an axis.
+
+    Raises:
+        NotLocalError: If it does, by the layer that does.
+    """
+    most = len(subject.record(start).calls)
+    for axis, size in enumerate(start):
+        try:
+            subject.record((*start[:axis], 2 * size, *start[axis + 1 :]), most=most)
+        except Exception as error:  # a size that it does not take says nothing of loops
+            if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
+                raise
 
 
 def check_path(net: nn.Module, base: Program, program: Program) -> None:

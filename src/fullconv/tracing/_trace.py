@@ -13,6 +13,7 @@ from fullconv.tracing._axis import axis_of
 from fullconv.tracing._images import check_images
 from fullconv.tracing._paths import (
     OTHER_PATH,
+    check_loops,
     check_path,
     check_settings,
     cut_short,
@@ -69,6 +70,7 @@ def trace(
     """
     sizes = Sizes(Subject(net, channels))
     axes = len(shape) if shape else ndim or _num_axes(net)
+    _check_loops(sizes, axes)
     start = shape or _start(sizes, axes)
     if shape and not _takes(sizes, shape):
         start = _start(sizes, axes)
@@ -87,9 +89,21 @@ def trace_for(net: nn.Module, channels: int, shape: tuple[int, ...]) -> Geometry
         FullconvError: If the network does not take the shape; with the nearest that it takes.
     """
     sizes = Sizes(Subject(net, channels))
+    _check_loops(sizes, len(shape))
     if not _takes(sizes, shape):
         trace(net, channels, shape=shape).map_shape(shape)
     return _traced_somewhere(sizes, shape, shape, only=shape)
+
+
+def _check_loops(sizes: Sizes, axes: int) -> None:
+    """Refuse recurrent layers that run along an axis on a small image: on large ones they take minutes."""
+    if not any(isinstance(module, nn.RNNBase) for module in sizes.subject.net.modules()):
+        return
+    try:
+        start = find_start(sizes, axes)
+    except FullconvError:  # then it is to be seen on the shape that is asked for, if at all
+        return
+    check_loops(sizes.subject, start)
 
 
 def _start(sizes: Sizes, axes: int) -> tuple[int, ...]:
