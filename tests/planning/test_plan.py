@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from math import prod
 
 import numpy as np
@@ -272,6 +274,21 @@ def test_plans_are_the_same_where_tensors_are_made_on_another_device(plan: Plan)
         net = small()
         again = fc.plan(net, SHAPE, batch=2, memory="100 MiB", images=25)
     assert again == plan
+
+
+def test_the_first_plan_of_a_process_draws_no_random_numbers() -> None:
+    code = """
+import random, numpy, torch
+import fullconv as fc
+def states():
+    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+net = torch.nn.Conv2d(3, 2, 3)
+before = states()
+str(fc.plan(net, (3, 60, 60), memory="1 GiB", measure=True))
+assert states() == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_sizes_are_any_whole_numbers(plan: Plan) -> None:

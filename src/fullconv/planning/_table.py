@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from io import StringIO
 from math import ceil
 from typing import TYPE_CHECKING
 
+from fullconv.planning._words import amount, count, duration, ratio, times
+
+_STATE = random.getstate()  # Rich draws a number when it is imported; the caller's stay as they are
 from rich.console import Console
 from rich.table import Table
 
-from fullconv.planning._words import amount, count, duration, ratio, times
+random.setstate(_STATE)
 
 if TYPE_CHECKING:
     from fullconv.planning._plan import Plan
