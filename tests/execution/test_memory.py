@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,10 +59,42 @@ def test_a_share_is_one_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_strictest_of_machine_and_groups_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for left, expected in ((None, 9 * GIB), (3 * GIB, 3 * GIB), (99 * GIB, 9 * GIB)):
         monkeypatch.setattr(memory_of, "left_by_groups", lambda left=left: left)
+        monkeypatch.setattr(memory_of, "left_by_limits", lambda: None)
         monkeypatch.setattr(
             psutil, "virtual_memory", lambda: type("Free", (), {"available": 9 * GIB})
         )
         assert available_bytes() == expected
+
+
+LIMITED = """
+import resource, psutil, sys, torch
+import fullconv as fc
+from fullconv.execution import available_bytes, return_freed_memory
+kind, held = sys.argv[1:]
+return_freed_memory()
+net = fc.networks.build("unet", classes=2, width=8, depth=2)
+limit = getattr(psutil.Process().memory_info(), held) + 2**30
+resource.setrlimit(getattr(resource, kind), (limit, limit))
+assert abs(available_bytes() - 2**30) < 2**24, available_bytes()
+batch = fc.plan(net, (3, 256, 256)).choice.batch
+descent = torch.optim.AdamW(net.parameters())
+for _ in range(2):
+    labels = torch.zeros(batch, 256, 256, dtype=torch.long)
+    torch.nn.functional.cross_entropy(net(torch.rand(batch, 3, 256, 256)), labels).backward()
+    descent.step()
+    descent.zero_grad()
+print(batch)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
+@pytest.mark.parametrize(("kind", "held"), [("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data")])
+def test_what_is_planned_fits_the_limits_of_the_process_itself(kind: str, held: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, kind, held], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
 
 
 class Groups:

@@ -11,6 +11,7 @@ import psutil
 
 from fullconv.errors import BadConfigError
 from fullconv.execution._control_groups import left_by_groups
+from fullconv.execution._limits import left_by_limits
 from fullconv.tracing import Program, Value
 
 UNITS = {
@@ -66,9 +67,9 @@ def in_words(num_bytes: float) -> str:
 
 
 def available_bytes() -> int:
-    """Return the memory that this process may still take: what is free, within its control groups."""
-    free, left = psutil.virtual_memory().available, left_by_groups()
-    return free if left is None else min(free, left)
+    """Return the memory that this process may still take: what is free, within all its limits."""
+    left = (left_by_groups(), left_by_limits())
+    return min([psutil.virtual_memory().available, *(room for room in left if room is not None)])
 
 
 def return_freed_memory() -> None:
