@@ -28,6 +28,7 @@ from fullconv.errors import BadDataError, BadOutputError
 from fullconv.execution import Behind, ahead, parse_memory
 from fullconv.geometry import Box
 from fullconv.images import ClassTable, open_image
+from fullconv.networks import padded
 from fullconv.prediction import Wanted, predict_to_disk
 from fullconv.prediction._plan import planned
 from fullconv.prediction._strips import Strips, in_chunks
@@ -337,6 +338,67 @@ def test_what_another_network_began_is_not_gone_on_with(tmp_path: Path) -> None:
         fc.predict(other, image, SMALL, out)
     found = fc.predict(other, image, SMALL, out, overwrite=True)
     assert np.array_equal(found[0], labels_of(other, open_image(image)[...]))
+
+
+class Steeper(nn.Module):
+    """Runs a network's layers with another activation between them."""
+
+    def __init__(self, net: nn.Module, slope: float) -> None:
+        super().__init__()
+        self.net, self.slope = net, slope
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, _, pool, last = self.net.children()
+        return last(pool(nn.functional.leaky_relu(first(image), self.slope)))
+
+
+def mirroring() -> nn.Module:
+    """The network with another padding, and the same weights."""
+    net = network()
+    net[3] = nn.Conv2d(6, 3, 5, padding=2, padding_mode="reflect")
+    net[3].load_state_dict(network()[3].state_dict())
+    return net
+
+
+class Even(nn.Module):
+    """Takes images of even sizes only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        fine = self.net(image)
+        return fine + nn.functional.interpolate(nn.functional.max_pool2d(fine, 2), scale_factor=2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (network, mirroring),
+        (lambda: Steeper(network(), 0.1), lambda: Steeper(network(), 0.2)),
+        (lambda: padded(Even(), 1, "reflect"), lambda: padded(Even(), 1, "zero")),
+    ],
+    ids=["attribute", "forward", "padding"],
+)
+def test_the_same_weights_in_another_network_are_another_output(
+    one: Callable[[], nn.Module], other: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    image, _ = stored(tmp_path, (291, 351))
+    out = tmp_path / "a.zarr"
+    fc.predict(one(), image, SMALL, out)
+    seen: list[int] = []
+    fc.predict(one(), image, SMALL, out, progress=lambda done, _: seen.append(done))
+    assert seen == []
+    with pytest.raises(BadOutputError, match="must not be there yet"):
+        fc.predict(other(), image, SMALL, out)
+
+
+def test_labels_are_not_taken_for_probabilities(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+    with pytest.raises(BadOutputError, match="must not be there yet"):
+        fc.predict(network(), image, SMALL, tmp_path / "a.zarr", kind="probabilities")
 
 
 def test_an_image_that_changed_is_another_image(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from cyclopts import Parameter
 
 from fullconv.cli._show import output, progress_console
 
+# A network that pads images of some sizes does so with these.
+ODD_SIDES = (509, 509)
+
 FileKind = Literal["zarr", "tiff", "ome-tiff"]
 
 
@@ -49,7 +52,7 @@ def predict(
     from fullconv.training import measuring
 
     trained = Run.open(run)
-    net = trained.network()
+    net, channels = trained.network(), trained.recipe().channels
     jobs = plan_files(
         image_files(images),
         out,
@@ -58,7 +61,7 @@ def predict(
         overwrite=overwrite,
         quantised=quantised,
         file=file,
-        network=identity(net),
+        network=identity(net, (channels, *ODD_SIDES)),
     )
     before = sum(job.done for job in jobs)
     with measuring(progress_console(), "predicting") as (progress, units):
@@ -66,7 +69,7 @@ def predict(
             net.to(best_device()),
             jobs,
             trained.classes(),
-            channels=trained.recipe().channels,
+            channels=channels,
             memory=memory,
             progress=progress,
             units=units,

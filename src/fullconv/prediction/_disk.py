@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fullconv.errors import BadDataError, BadOutputError
+from fullconv.errors import BadDataError, BadOutputError, FullconvError
 from fullconv.execution import (
     Behind,
     Down,
@@ -55,6 +55,7 @@ from fullconv.regions import (
     split_name,
     telling,
 )
+from fullconv.tracing import record
 
 
 def predict_to_disk(
@@ -140,7 +141,8 @@ def predict_to_file(
         probabilities=None if labels else out,
         quantised=kind == "quantised",
     )
-    key = key_of(identity(net), given, wanted) if isinstance(given, str | Path) else ""
+    told = isinstance(given, str | Path)
+    key = key_of(identity(net, image.shape), given, wanted) if told else ""
     budget = parse_memory("50%" if memory is None else memory)
     predict_to_disk(
         net, image, wanted, memory=budget, key=key, overwrite=overwrite, progress=progress
@@ -227,14 +229,30 @@ def _nothing(pixels: npt.NDArray[Any], window: Window, nodata: float) -> npt.NDA
     return without_data(pixels[(slice(None), *place)], nodata)
 
 
-def identity(net: nn.Module) -> str:
-    """Return what stands for a network with its weights."""
-    digest = blake2b(digest_size=16)
+def identity(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """Return what stands for a network: its weights, and the operators that it runs in eval mode.
+
+    Args:
+        net: The network.
+        shape: Of an image, `(channels, *spatial)`.
+    """
+    digest = blake2b(_operators(net, shape).encode(), digest_size=16)
     for name, tensor in net.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return digest.hexdigest()
+
+
+def _operators(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """Return what a network runs on an image, with all numbers that are no weights."""
+    try:
+        with evaluating(net):
+            program = record(net, shape[0], shape[1:])
+    except (FullconvError, RuntimeError, ValueError):  # it will be refused, with a reason
+        return repr(net)
+    calls = [(str(call.op), call.args, call.outputs) for call in program.calls]
+    return repr((calls, program.weights, program.casts))
 
 
 def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
@@ -250,5 +268,5 @@ def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
         raise BadDataError(f"{file}: cannot be opened ({error.strerror})") from error
     classes = None if wanted.classes is None else wanted.classes.to_dict()
     parts = (network, str(file.resolve()), name, state, wanted.quantised, classes)
-    kinds = [path.name for path in wanted.paths]
+    kinds = [path and path.name for path in (wanted.labels, wanted.probabilities)]
     return blake2b(json.dumps([*parts, kinds]).encode(), digest_size=16).hexdigest()

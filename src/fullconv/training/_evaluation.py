@@ -162,8 +162,8 @@ def _large(
         path = (folder or Path(temporary)) / f"{sample.name}.zarr"
         wanted = Wanted(labels=path, classes=classes)
         budget = parse_memory("50%" if memory is None else memory)
-        key = key_of(identity(net), sample.image, wanted)
         image = open_image(sample.image)
+        key = key_of(identity(net, image.shape), sample.image, wanted)
         predict_to_disk(net, image, wanted, memory=budget, key=key, overwrite=True)
         labels = open_mask(path, classes)
         for box in pieces(mask):
