@@ -123,6 +123,44 @@ def test_an_image_in_memory_may_go_to_disk(tmp_path: Path) -> None:
     assert np.array_equal(fc.predict(net, tmp_path / "image.zarr"), whole_map(net, pixels).numpy())
 
 
+class Counted:
+    """Gives parts of an array, and notes the largest; as a whole it is not to be had."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        part = self._array[place]
+        self.most = max(self.most, part.size)
+        return part
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise AssertionError("the whole image was asked for")
+
+
+def test_what_can_be_sliced_goes_to_disk_in_parts(tmp_path: Path) -> None:
+    net = network()
+    _, pixels = stored(tmp_path, (900, 350))
+    image = Counted(pixels)
+    found = fc.predict(net, image, SMALL, tmp_path / "a.zarr")
+    assert np.array_equal(found[0], labels_of(net, pixels))
+    assert image.most < pixels.size / 2
+
+
+def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(fc.FullconvError, match="`image` must be an array"):
+        fc.predict(network(), [[1.0]], SMALL, tmp_path / "a.zarr")
+
+
+def test_an_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
+    path, pixels = stored(tmp_path / "set.zarr")
+    for image in (path, open_image(path)):
+        for out in (path, tmp_path / "set.zarr"):
+            with pytest.raises(BadOutputError, match="`out` must be another file than the image"):
+                fc.predict(network(), image, SMALL, out, overwrite=True)
+    assert np.array_equal(open_image(path)[...], pixels)
+
+
 def test_many_classes_take_16_bits(tmp_path: Path) -> None:
     net = network(classes=300)
     path, pixels = stored(tmp_path, (64, 60))

@@ -47,11 +47,11 @@ from fullconv.regions import (
     LazyArray,
     Part,
     create,
-    in_memory,
     is_finished,
     open_array,
     part_of,
     signature,
+    sliced,
     split_name,
     telling,
 )
@@ -91,6 +91,7 @@ def predict_to_disk(
     key = key or uuid4().hex
     for path in wanted.paths:
         file_kind(path)  # refuses names before anything else
+        _refuse_replacing(image, path)
     with part_of(first) as part:
         left = [path for path in wanted.paths if not is_finished(path, key)]
         if not left:
@@ -134,7 +135,7 @@ def predict_to_file(
         overwrite: Whether one that is there may be replaced.
         progress: Called with units done and all units.
     """
-    image = source if isinstance(source, LazyArray) else in_memory(np.asarray(source), "`image`")
+    image = _lazy(source)
     labels = kind == "labels"
     wanted = Wanted(
         labels=out if labels else None,
@@ -148,6 +149,24 @@ def predict_to_file(
         net, image, wanted, memory=budget, key=key, overwrite=overwrite, progress=progress
     )
     return open_array(out)
+
+
+def _lazy(source: Any) -> LazyArray:
+    """Return an image as an array that is read box by box."""
+    if isinstance(source, LazyArray):
+        return source
+    if isinstance(source, torch.Tensor):
+        return sliced(source.detach().cpu().numpy(), "`image`")
+    return sliced(source, "`image`")
+
+
+def _refuse_replacing(image: LazyArray, path: Path) -> None:
+    """Raise if an output would take the place of the image, or of a folder that holds it."""
+    file, place = split_name(image.name)[0].resolve(), path.resolve()
+    if file.exists() and (place == file or place in file.parents):
+        raise BadOutputError(
+            f"`out` must be another file than the image, got {path}; choose another name"
+        )
 
 
 def _prepare(part: Part, plan: Plan) -> None:

@@ -124,6 +124,7 @@ def predict(
     else:
         source = image
     if isinstance(out, str | Path):
+        _spatial_shape(source)
         return predict_to_file(
             net, image, source, memory, Path(out), kind=kind, overwrite=overwrite, progress=progress
         )

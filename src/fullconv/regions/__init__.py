@@ -1,6 +1,6 @@
 """Large arrays in files, read and written box by box, never more than asked."""
 
-from fullconv.regions._array import LazyArray, Source, arranged, in_memory
+from fullconv.regions._array import LazyArray, Source, arranged, in_memory, sliced
 from fullconv.regions._ome import Format, add_pyramid, create, full
 from fullconv.regions._open import SUFFIXES, open_array, opens, split_name
 from fullconv.regions._part import Part, is_finished, note_finished, part_of, telling
@@ -29,6 +29,7 @@ __all__ = [
     "pieces",
     "sharing",
     "signature",
+    "sliced",
     "split_name",
     "telling",
     "write_tiff",

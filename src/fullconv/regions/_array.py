@@ -164,6 +164,21 @@ def in_memory(array: npt.NDArray[Any], name: str, spatial: str | None = None) ->
     )
 
 
+def sliced(array: Any, name: str) -> LazyArray:
+    """Return anything that gives arrays when it is sliced, `(channels, *spatial)`, as a lazy array."""
+    shape = tuple(int(size) for size in array.shape)
+    chunks = getattr(array, "chunks", None) or ()
+    told = len(chunks) == len(shape) and all(isinstance(size, int) for size in chunks)
+    return LazyArray(
+        name=name,
+        shape=shape,
+        dtype=np.dtype(array.dtype).newbyteorder("="),
+        chunks=tuple(chunks) if told else (1,) * len(shape),
+        read=lambda box: np.asarray(array[box.slices]),
+        spatial=SPATIAL[4 - len(shape) :],
+    )
+
+
 def arranged(source: Source, axes: str | None = None) -> LazyArray:
     """Return an array as `(channels, *spatial)`, whatever order its file has.
 
