@@ -1,8 +1,8 @@
 """What PyTorch's allocator really hands out, as its profiler sees it: it knows of no ledger."""
 
 import torch
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch import Tensor, nn, optim
+from torch.optim import SGD, Optimizer
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -31,7 +31,7 @@ class Steps:
         net: nn.Module,
         shape: tuple[int, ...],
         *,
-        optimizer: str = "adamw",
+        optimizer: str = "AdamW",
         half: bool = False,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
@@ -42,7 +42,9 @@ class Steps:
         self.labels = torch.zeros((len(logits), *logits.shape[2:]), dtype=torch.long)
         trained = [p for p in net.parameters() if p.requires_grad]
         self.optimizer: Optimizer = (
-            AdamW(trained) if optimizer == "adamw" else SGD(trained, lr=0.1, momentum=0.9)
+            SGD(trained, lr=0.1, momentum=0.9)
+            if optimizer == "sgd"
+            else getattr(optim, optimizer)(trained)
         )
 
     def step(self) -> None:

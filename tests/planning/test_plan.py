@@ -222,7 +222,7 @@ class Halving(nn.Module):
         ({"batch": None}, "`batch` must be a whole number of at least 1, got None"),
         ({"images": 2.5}, "`images` must be a whole number of at least 1, got 2.5"),
         ({"precision": "16"}, "`precision` must be one of 32, bf16, got '16'"),
-        ({"optimizer": "lion"}, "`optimizer` must be one of adamw, sgd, got 'lion'"),
+        ({"optimizer": "lion"}, "`optimizer` must be one of adamw, sgd, .*rprop, got 'lion'"),
         ({"shape": (980, 980)}, "`shape` must be one that the network takes, got 980 px with 980 ch"),
         ({"shape": (3, 980, -1)}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got"),
         ({"shape": 3}, r"`shape` must be \(channels, \*spatial\) with 1 to 3 .*, got 3"),

@@ -119,12 +119,30 @@ def plain_convolutions() -> object:
 
 
 @pytest.mark.usefixtures("plain_convolutions")
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["AdamW", "sgd"])
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - ONLY_ONEDNN))
 def test_a_step_takes_what_the_allocator_hands_out(name: str, optimizer: str) -> None:
     net = NETWORKS[name]()
-    found = rehearse_step(net, (3, 40, 36), batch=2, manner=Manner(optimizer=optimizer))  # pyright: ignore[reportArgumentType]
+    manner = Manner(optimizer=optimizer.lower())  # pyright: ignore[reportArgumentType]
+    found = rehearse_step(net, (3, 40, 36), batch=2, manner=manner)
     assert found.peak_bytes == Steps(net, (2, 3, 40, 36), optimizer=optimizer).peak()
+
+
+KINDS = ["Adadelta", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("optimizer", KINDS)
+def test_other_optimizers_of_pytorch_take_what_the_allocator_hands_out(optimizer: str) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 200, 3), nn.ReLU(), nn.Conv2d(200, 300, 3), nn.Conv2d(300, 2, 1)
+    )
+    steps = Steps(net, (1, 3, 9, 9), optimizer=optimizer)
+    taken = steps.peak()
+    held = [v for each in steps.optimizer.state.values() for v in each.values()]
+    course = rehearse_step(net, (3, 9, 9), manner=Manner(optimizer=optimizer.lower())).course  # pyright: ignore[reportArgumentType]
+    assert course.alive(["optimizer"])[0] == sum(v.nbytes for v in held if isinstance(v, Tensor))
+    assert course.peak_bytes == pytest.approx(taken, rel=0.001)
 
 
 @pytest.mark.usefixtures("plain_convolutions")

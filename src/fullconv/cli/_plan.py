@@ -37,7 +37,7 @@ def plan(
         memory: What training may add to the program, such as `8GiB` or `80%` of what is free. If not
             given, what is free but a margin.
         precision: `32` or `bf16`.
-        optimizer: `adamw` or `sgd`.
+        optimizer: Name of one of PyTorch's, such as `adamw`, `rmsprop` or `sgd` (with momentum).
         sampling: Which units count in a step, as for `fullconv train`. With `auto`, the plan is that of
             whole images, and what else a run may begin with is named.
         measure: Make two small steps in a process of their own, some seconds in all.

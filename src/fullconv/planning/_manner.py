@@ -8,13 +8,15 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch import Tensor, nn, optim
+from torch.optim import SGD, Optimizer
 
 from fullconv.errors import BadConfigError
 
 Precision = Literal["32", "bf16"]
-OptimizerName = Literal["adamw", "sgd"]
+OptimizerName = Literal[
+    "adamw", "sgd", "adadelta", "adagrad", "adam", "adamax", "nadam", "radam", "rmsprop", "rprop",
+]  # fmt: skip
 Loss = Callable[[Tensor, Tensor], Tensor]
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
@@ -25,7 +27,9 @@ class Manner:
 
     Attributes:
         precision: ``32``, or ``bf16`` for autocast.
-        optimizer: ``adamw``, or ``sgd`` with momentum.
+        optimizer: That of `torch.optim` with this name, in small letters; ``sgd`` with momentum. Not
+            those that look at values (Adafactor, ASGD), that a plain step is not enough for (LBFGS,
+            SparseAdam), or that not all weights suit (Muon).
         total: The loss of maps `(batch, classes, *map)` with labels `(batch, *map)`, a scalar.
         each: The loss of each of `n` units, of logits `(n, classes)` and labels `(n,)`.
 
@@ -54,6 +58,7 @@ class Manner:
         """Return the optimiser, working as PyTorch would with real tensors on their device."""
         trained = list(parameters)
         together = trained[0].device.type == "cuda"
-        if self.optimizer == "adamw":
-            return AdamW(trained, foreach=together)
-        return SGD(trained, lr=1e-3, momentum=0.9, foreach=together)
+        if self.optimizer == "sgd":
+            return SGD(trained, lr=1e-3, momentum=0.9, foreach=together)
+        kinds = {name.lower(): kind for name, kind in vars(optim).items()}
+        return kinds[self.optimizer](trained, foreach=together)

@@ -170,7 +170,8 @@ def plan(
         sampler: Which units count: one more regime, or in place of that of its kind (`Sampled`,
             `Patchwise`) among those that are always planned; `Whole` is one of these.
         precision: ``32``, or ``bf16`` for autocast.
-        optimizer: ``adamw``, or ``sgd`` with momentum.
+        optimizer: That of `torch.optim` with this name, in small letters, such as ``adamw``, ``rmsprop``;
+            ``sgd`` with momentum.
         measure: Whether to make two small steps in a process of their own, some seconds in all, that say
             what this machine takes for what is counted, and how fast it is.
 
