@@ -185,6 +185,17 @@ def test_a_pyramid_has_every_second_position(tmp_path: Path) -> None:
     assert images["image-label"]["colors"][1] == {"label-value": 1, "rgba": [128, 0, 0, 255]}
 
 
+def test_the_resolutions_of_a_volume_in_ome_tiff_have_all_its_pages(tmp_path: Path) -> None:
+    net = nn.Conv3d(1, 2, 1).eval()
+    path, pixels = stored(tmp_path, (5, 40, 1100))
+    out = tmp_path / "labels.ome.tif"
+    fc.predict(net, path, "20 MiB", out)
+    labels = labels_of(net, pixels)
+    assert np.array_equal(open_image(f"{out}::1")[0], labels[:, ::2, ::2])
+    with tifffile.TiffFile(out) as file:
+        assert [level.shape for level in file.series[0].levels] == [(5, 40, 1100), (5, 20, 550)]
+
+
 def test_zarr_of_format_2_stays_what_it_was(tmp_path: Path) -> None:
     path, pixels = stored(tmp_path, zarr_format=2)
     fc.predict(network(), path, SMALL, tmp_path / "labels.zarr")

@@ -22,6 +22,8 @@ Kind = Literal["labels", "probabilities", "quantised"]
 FileKind = Literal["zarr", "tiff", "ome-tiff"]
 Reduce = Callable[[Tensor, npt.NDArray[np.bool_] | None], npt.NDArray[Any]]
 
+# Resolutions of OME-TIFF hang on the pages of the full one: all have as many.
+HALVED: dict[FileKind, str] = {"zarr": "zyx", "ome-tiff": "yx"}
 SUFFIXES: dict[FileKind, str] = {"zarr": ".zarr", "tiff": ".tif", "ome-tiff": ".ome.tif"}
 
 
@@ -84,7 +86,7 @@ class Product:
     def finish(self, folder: Path) -> Path:
         """Make the output of the array, all of whose windows are written; return where it lies."""
         staged = self._staged(folder)
-        count = 1 if self.file == "tiff" else add_pyramid(staged, self.kind)
+        count = 1 if self.file == "tiff" else add_pyramid(staged, self.kind, HALVED[self.file])
         if self.file == "zarr":
             return staged
         made = self.path(folder)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fullconv.regions._array import SPATIAL
+
 VERSIONS = {2: "0.4", 3: "0.5"}
 # Pyramids end when an image fits a screen.
 SMALLEST_PX = 1024
@@ -49,7 +51,7 @@ def create(path: Path, kind: Format) -> Any:
 
     group = zarr.create_group(str(path), zarr_format=kind.zarr_format)  # pyright: ignore[reportArgumentType] (2 or 3)
     array = _level(group, 0, kind.shape, kind)
-    _describe(group, 1, kind)
+    _describe(group, 1, kind, "")
     return array
 
 
@@ -60,14 +62,20 @@ def full(path: Path) -> Any:
     return zarr.open_array(str(path / "0"), mode="r+")
 
 
-def add_pyramid(path: Path, kind: Format) -> int:
-    """Add the lower resolutions: every second position along the spatial axes; return how many."""
+def add_pyramid(path: Path, kind: Format, halved: str = SPATIAL) -> int:
+    """Add the lower resolutions; return how many there are then.
+
+    Args:
+        path: The image, of which there is the full resolution.
+        kind: What it is like.
+        halved: Axes along which a resolution has every second position of the one below.
+    """
     import zarr
 
     group = zarr.open_group(str(path), mode="r+")
     below: Any = group["0"]
     count = 1
-    steps = tuple(1 if a == "c" else 2 for a in kind.axes)
+    steps = tuple(2 if a in halved else 1 for a in kind.axes)
     while max(below.shape[-2:]) > SMALLEST_PX:
         shape = tuple(-(-n // s) for n, s in zip(below.shape, steps, strict=True))
         above = _level(group, count, shape, kind)
@@ -78,7 +86,7 @@ def add_pyramid(path: Path, kind: Format) -> int:
             part = np.asarray(below[source])
             above[place] = part[tuple(slice(None, None, s) for s in steps)]
         below, count = above, count + 1
-    _describe(group, count, kind)
+    _describe(group, count, kind, halved)
     for leftover in path.rglob("*.partial"):  # of a process that was killed while it wrote a chunk
         leftover.unlink()
     return count
@@ -108,7 +116,7 @@ def _pieces(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[s
         yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(start, sides, shape, strict=True))
 
 
-def _describe(group: Any, num_levels: int, kind: Format) -> None:
+def _describe(group: Any, num_levels: int, kind: Format, halved: str) -> None:
     sizes: Mapping[str, float] = kind.facts.get("pixel_size", {})
     units: Mapping[str, str] = kind.facts.get("unit", {})
     axes: list[dict[str, str]] = [
@@ -123,7 +131,7 @@ def _describe(group: Any, num_levels: int, kind: Format) -> None:
             "coordinateTransformations": [
                 {
                     "type": "scale",
-                    "scale": [1.0 if a == "c" else sizes.get(a, 1.0) * 2**k for a in kind.axes],
+                    "scale": [sizes.get(a, 1.0) * (2**k if a in halved else 1) for a in kind.axes],
                 }
             ],
         }
