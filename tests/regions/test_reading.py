@@ -127,14 +127,27 @@ def test_the_size_of_a_pixel_is_known_in_each_level(array: np.ndarray, tmp_path:
         facts = open_array(f"{path}::1").facts
         assert facts["pixel_size"] == {"y": 1.0, "x": 0.5}
         assert facts["unit"] == {"y": "micrometer", "x": "micrometer"}
-    facts = open_array(ome_tiff(tmp_path / "a.ome.tif", array)).facts
-    assert facts["pixel_size"] == {"x": 0.25, "y": 0.5}
+    path = ome_tiff(tmp_path / "a.ome.tif", array)
+    assert open_array(path).facts["pixel_size"] == {"x": 0.25, "y": 0.5}
+    assert open_array(f"{path}::1").facts["pixel_size"] == {"x": 0.5, "y": 1.0}
 
 
 def test_a_level_of_a_zarr_folder_has_a_path_of_its_own(array: np.ndarray, tmp_path: Path) -> None:
     path = ome_zarr(tmp_path / "a.zarr", array, 3) / "1"
     image = open_array(path, axes="tcyx")
     assert np.array_equal(image[...], array[:, ::2, ::2])
+
+
+@pytest.mark.parametrize("axes", ["cxy", "xyc", "xcy", "yxc"])
+def test_rows_come_before_columns_whatever_order_the_file_has(
+    axes: str, array: np.ndarray, tmp_path: Path
+) -> None:
+    turned = np.transpose(array, ["cyx".index(a) for a in axes])
+    chunks = tuple({"c": 3, "y": 64, "x": 48}[a] for a in axes)
+    path = zarr_array(tmp_path / "a.zarr", turned, chunks=chunks, dimension_names=list(axes))
+    image = open_array(path)
+    assert (image.spatial, image.chunks) == ("yx", (3, 64, 48))
+    assert np.array_equal(image[1:, 30:90, 7:200], array[1:, 30:90, 7:200])
 
 
 VOLUME = (24, 70, 50)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -179,8 +180,16 @@ def sliced(array: Any, name: str) -> LazyArray:
     )
 
 
+def level_number(path: Path, level: str | None, count: int) -> int:
+    """Return the number of a resolution by its name, ``0`` being the full one."""
+    names = [str(k) for k in range(count)]
+    if level is not None and level not in names:
+        raise BadDataError(f"{path}: has no level `{level}`; there are: {', '.join(names)}")
+    return int(level or 0)
+
+
 def arranged(source: Source, axes: str | None = None) -> LazyArray:
-    """Return an array as `(channels, *spatial)`, whatever order its file has.
+    """Return an array as `(channels, *spatial)`, space in the order z, y, x, whatever order its file has.
 
     Axes of length 1 that are neither channels nor space are dropped.
 
@@ -194,7 +203,7 @@ def arranged(source: Source, axes: str | None = None) -> LazyArray:
     letters = _letters(source, axes)
     kept = [k for k, a in enumerate(letters) if a in "czyx"]
     channel = letters.find("c")
-    order = [k for k in kept if k != channel]
+    order = sorted((k for k in kept if k != channel), key=lambda k: SPATIAL.index(letters[k]))
     spatial = "".join(letters[k] for k in order)
     places = [*([channel] if channel >= 0 else []), *order]
 

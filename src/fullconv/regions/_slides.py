@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fullconv.errors import BadDataError
 from fullconv.geometry import Box
-from fullconv.regions._array import Source
+from fullconv.regions._array import Source, level_number
 from fullconv.regions._extras import extra, first_line
 
 
@@ -48,7 +48,7 @@ def slide_source(path: Path, level: str | None = None) -> Source:
         facts = opened(lambda slide: dict(slide.properties))
     except Exception as error:  # OpenSlide's errors and those of the system
         raise BadDataError(f"{path}: cannot be read as a slide ({first_line(error)})") from error
-    number = _number(path, level, len(sizes))
+    number = level_number(path, level, len(sizes))
     scale = opened(lambda slide: slide.level_downsamples[number])
     glass = tuple(bytes.fromhex(facts.get("openslide.background-color", "ffffff")))
     width, height = sizes[number]
@@ -107,7 +107,7 @@ def raster_source(path: Path, level: str | None = None) -> Source:
 
     try:
         with opening() as raster:
-            number = _number(path, level, 1 + len(raster.overviews(1)))
+            number = level_number(path, level, 1 + len(raster.overviews(1)))
     except rasterio.errors.RasterioError as error:
         raise BadDataError(f"{path}: cannot be read as a raster ({first_line(error)})") from error
     options = {} if number == 0 else {"overview_level": number - 1}
@@ -141,10 +141,3 @@ def raster_source(path: Path, level: str | None = None) -> Source:
         read=read,
         facts=opened(facts),
     )
-
-
-def _number(path: Path, level: str | None, count: int) -> int:
-    names = [str(k) for k in range(count)]
-    if level is not None and level not in names:
-        raise BadDataError(f"{path}: has no level `{level}`; there are: {', '.join(names)}")
-    return int(level or 0)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fullconv.errors import BadDataError
 from fullconv.geometry import Box
-from fullconv.regions._array import Source
+from fullconv.regions._array import Source, level_number
 from fullconv.regions._raw import raw_read
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def tiff_source(path: Path, level: str | None = None) -> Source:
 
     try:
         with tifffile.TiffFile(path) as file:
-            series = _level(path, file, level)
-            return _source(path, file, series)
+            levels = _levels(path, file)
+            return _source(path, file, levels[0], levels[level_number(path, level, len(levels))])
     except BadDataError:
         raise
     except Exception as error:  # tifffile raises anything on damaged files
@@ -53,7 +53,8 @@ def tiff_source(path: Path, level: str | None = None) -> Source:
         raise BadDataError(f"{path}: cannot be read, perhaps truncated ({reason})") from error
 
 
-def _level(path: Path, file: tifffile.TiffFile, level: str | None) -> tifffile.TiffPageSeries:
+def _levels(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the resolutions of the image in a file, the full one first."""
     full = [s for s in file.series if not s.keyframe.is_reduced]
     if len(full) != 1:
         raise BadDataError(
@@ -62,14 +63,15 @@ def _level(path: Path, file: tifffile.TiffFile, level: str | None) -> tifffile.T
         )
     reduced = [s for s in file.series if s.keyframe.is_reduced and s.ndim == full[0].ndim]
     reduced.sort(key=lambda s: -prod(s.shape))
-    levels = list(full[0].levels) if len(full[0].levels) > 1 else [full[0], *reduced]
-    names = [str(k) for k in range(len(levels))]
-    if level is not None and level not in names:
-        raise BadDataError(f"{path}: has no level `{level}`; there are: {', '.join(names)}")
-    return levels[int(level or 0)]
+    return list(full[0].levels) if len(full[0].levels) > 1 else [full[0], *reduced]
 
 
-def _source(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Source:
+def _source(
+    path: Path,
+    file: tifffile.TiffFile,
+    full: tifffile.TiffPageSeries,
+    series: tifffile.TiffPageSeries,
+) -> Source:
     page, axes = series.keyframe, str(series.axes)
     pages = _Pages.of(path, series)
     shape = tuple(series.shape)
@@ -97,7 +99,7 @@ def _source(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries
             "orientation": page.tags.valueof(ORIENTATION, default=1),
             "geo": _geo(page),
             "nodata": page.nodata if NODATA in page.tags else None,
-            **_pixel_size(file),
+            **_pixel_size(file, _reduction(full, series)),
         },
     )
 
@@ -111,11 +113,18 @@ def _geo(page: tifffile.TiffPage) -> tuple[tuple[Any, ...], ...]:
     return tuple(found)
 
 
-def _pixel_size(file: tifffile.TiffFile) -> dict[str, Any]:
-    """Return the size of a pixel by axis, from OME metadata."""
+def _reduction(full: tifffile.TiffPageSeries, series: tifffile.TiffPageSeries) -> dict[str, int]:
+    """Return how many px of the full resolution a px of another one stands for, by axis."""
+    axes = zip(str(full.axes).lower(), full.shape, series.shape, strict=True)
+    return {a: round(size / reduced) for a, size, reduced in axes}
+
+
+def _pixel_size(file: tifffile.TiffFile, reduction: dict[str, int]) -> dict[str, Any]:
+    """Return the size of a pixel by axis, from OME metadata, which state that of the full resolution."""
     text = file.ome_metadata or ""
     sizes = {
-        a.lower(): float(v) for a, v in re.findall(r'PhysicalSize([XYZ])="([\d.eE+-]+)"', text)
+        a.lower(): float(v) * reduction.get(a.lower(), 1)
+        for a, v in re.findall(r'PhysicalSize([XYZ])="([\d.eE+-]+)"', text)
     }
     units = {a.lower(): u for a, u in re.findall(r'PhysicalSize([XYZ])Unit="([^"]+)"', text)}
     return {"pixel_size": sizes, "unit": units} if sizes else {}
