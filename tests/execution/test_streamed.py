@@ -144,6 +144,27 @@ def test_autocast_of_forward_holds_in_backward() -> None:
         assert not torch.equal(found, full)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside PyTorch's compiler
+def test_a_compiled_model_around_it_has_the_same_map_and_gradients() -> None:
+    net, streamed, images, targets = batch("500 KiB")
+    model = torch.compile(nn.Sequential(streamed, nn.Softmax(1)), backend="aot_eager")
+    grads: list[tuple[Tensor, ...]] = []
+    for shares in (net(images).softmax(1), model(images)):
+        grads.append(torch.autograd.grad(dice(shares, targets), list(net.parameters())))
+    for plain, found in zip(*grads, strict=True):
+        assert (found - plain).abs().max() <= 1e-12 * plain.abs().max()
+
+
+@pytest.mark.parametrize("memory", ["500 KiB", "250 KiB"])
+def test_gradients_of_gradients_are_refused_where_they_would_be_missing(memory: str) -> None:
+    net, streamed, images, targets = batch(memory)
+    weights = list(net.parameters())
+    step = fc.StepLoss(net, nn.CrossEntropyLoss(reduction="none"), memory=memory)
+    for loss in (dice(streamed(images), targets), step(images, targets)):
+        with pytest.raises(fc.FullconvError, match="`create_graph` must be False, got True"):
+            torch.autograd.grad(loss, weights, create_graph=True)
+
+
 def test_batch_norm_in_training_runs_whole_or_is_refused() -> None:
     torch.manual_seed(0)
     net = Normed()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fullconv.errors import FullconvError
+
 
 class _Handed(torch.autograd.Function):
     @staticmethod
@@ -17,9 +19,19 @@ class _Handed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph()
         factor = outputs[0]
         grads = (None if grad is None else grad * factor.to(grad) for grad in ctx.grads)
         return None, None, *grads
+
+
+def refuse_graph() -> None:
+    """Raise in a backward pass that is to be differentiated itself: of windows no graph is kept."""
+    if torch.is_grad_enabled():
+        raise FullconvError(
+            "`create_graph` must be False, got True: windows keep no graph of their gradients; for "
+            "gradients of gradients, take the network itself"
+        )
 
 
 def handed(loss: Tensor, leaves: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Tensor:

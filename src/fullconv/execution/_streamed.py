@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement
-from fullconv.execution._handed import add_up, gradients
+from fullconv.execution._handed import add_up, gradients, refuse_graph
 from fullconv.execution._memory import keep_freed_memory, parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
@@ -52,6 +52,12 @@ class Streamed(nn.Module):
             NotLocalError: If it takes several windows and a layer looks at the whole image.
             FullconvError: If the network does not take the images' shape, or `memory` is too little.
         """
+        if torch.compiler.is_compiling():  # planning is no part of a graph
+            plainly: Any = torch.compiler.disable(self._map)
+            return plainly(images)
+        return self._map(images)
+
+    def _map(self, images: Tensor) -> Tensor:
         batch, channels, *shape = images.shape
         sides = tuple(shape)
         cover = self._planner.whole_cover(channels, sides, batch)
@@ -130,6 +136,7 @@ class _Stream(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph()
         images, *leaves = ctx.saved_tensors
         inputs = ([images] if ctx.needs_input_grad[2] else []) + leaves
         sums: list[Tensor | None] = [None] * len(inputs)
@@ -166,6 +173,7 @@ class _Descent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph()
         images, *leaves = ctx.saved_tensors
         inputs = ([images] if ctx.needs_input_grad[3] else []) + leaves
         sums: list[Tensor | None] = [None] * len(inputs)
