@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
 from fullconv.networks import Normalized, build, check_builds_networks
 
 
@@ -103,6 +103,13 @@ def test_normalisation_is_part_of_the_network() -> None:
     pixels = torch.tensor([14.0, 103.0]).view(1, 2, 1, 1)
     assert net(pixels).flatten().tolist() == [2.0, 3.0]
     assert set(net.state_dict()) == {"mean", "std"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalisation_does_not_stretch_channels(channels: int) -> None:
+    net = Normalized(nn.Identity(), mean=[10.0, 100.0], std=[2.0, 0.0])
+    with pytest.raises(FullconvError, match=f"trained with, 2, got {channels}"):
+        net(torch.zeros(1, channels, 1, 1))
 
 
 def test_normalisation_needs_one_pair_per_channel() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
 
 
 class Normalized(nn.Module):
@@ -32,5 +32,14 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(scale, dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what `net` makes of the normalised images ``(N, channels, H, W)``."""
+        """Return what `net` makes of the normalised images ``(N, channels, H, W)``.
+
+        Raises:
+            FullconvError: If they have other channels: one would be stretched to all without a word.
+        """
+        if image.shape[1] != len(self.mean):
+            raise FullconvError(
+                f"`image` must have the channels that the network was trained with, "
+                f"{len(self.mean)}, got {image.shape[1]}"
+            )
         return self.net((image - self.mean) / self.std)
