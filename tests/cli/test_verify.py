@@ -54,3 +54,13 @@ def test_a_run_on_an_image_has_no_seams(
     assert "windows: largest difference" in found.out
     assert found.out.endswith("passed\n")
     assert picture.exists()
+
+
+def test_a_picture_where_no_file_can_be_is_refused(
+    trained: Path, data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    (tmp_path / "file").touch()
+    picture = tmp_path / "file" / "seams.png"
+    found = fullconv("verify", trained, data / "images" / "0.png", "--picture", picture)
+    assert found.status == 1
+    assert f"{picture.parent} must be writable" in found.err

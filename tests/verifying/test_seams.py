@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fullconv.errors import BadOutputError
 from fullconv.geometry import Window
 from fullconv.verifying import _seams, seams
 
@@ -30,7 +31,8 @@ def test_exact_windows_have_no_seams(tmp_path: Path) -> None:
     assert len({len(cover) for cover in found.covers}) == 3
     found.draw(tmp_path / "seams.png")
     with Image.open(tmp_path / "seams.png") as picture:
-        colours = {colour for _, colour in picture.getcolors() or []}
+        below = picture.crop((0, _seams.TITLE_PX, *picture.size))
+        colours = {colour for _, colour in below.getcolors() or []}
     assert colours == {(255, 255, 255), (190, 190, 190)}
 
 
@@ -63,4 +65,11 @@ def test_windows_that_see_too_little_are_found_and_drawn(
     assert found.differences[0][inner.start[0] + 20, 60] == 0
     found.draw(tmp_path / "seams.png")
     with Image.open(tmp_path / "seams.png") as picture:
-        assert len(picture.getcolors(2**20) or []) > 2
+        drawn = np.asarray(picture.convert("RGB"))[_seams.TITLE_PX :, :128]
+    differs = found.differences[0] > _seams.TOLERANCE
+    assert np.array_equal(drawn[..., 0] > drawn[..., 2], differs)  # all of them, and no others
+
+
+def test_a_picture_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadOutputError, match=r"`picture` must end in \.png, got seams\.jpg"):
+        seams(network(), PIXELS, side=64).draw(tmp_path / "seams.jpg")

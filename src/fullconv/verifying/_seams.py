@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from fullconv.errors import BadOutputError
 from fullconv.execution import like_weights, read, run_window
 from fullconv.geometry import Box, Window, grid_cover, least_window
 from fullconv.tracing import trace
@@ -21,6 +22,8 @@ from fullconv.tracing import trace
 TOLERANCE = 1e-4
 # Covers have about so many windows.
 COUNTS = (2, 5, 16)
+# Of the picture: between covers, and above them.
+GAP_PX, TITLE_PX = 16, 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,16 +57,32 @@ class Seams:
             most = float(difference.max())
             place = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
             where = "" if most <= TOLERANCE else f", at unit {place}: {_why(cover, place)}"
-            lines.append(f"{len(cover)} windows: largest difference {most:.1e}{where}")
+            lines.append(f"{_title(cover, difference)}{where}")
         return "\n".join(lines)
 
     def draw(self, path: Path) -> None:
-        """Write a picture: differences from white (none) to red, windows as grey lines, side by side."""
+        """Write a PNG picture of the covers side by side, each below its largest difference.
+
+        Differences go from white (none) to red, over the windows' borders as grey lines.
+
+        Raises:
+            BadOutputError: If its name says another format.
+        """
+        if path.suffix.lower() != ".png":
+            raise BadOutputError(f"`picture` must end in .png, got {path.name}")
         panels = [_panel(c, d) for c, d in zip(self.covers, self.differences, strict=True)]
-        width = sum(panel.width for panel in panels)
-        picture = Image.new("RGB", (width, panels[0].height), "white")
-        for number, panel in enumerate(panels):
-            picture.paste(panel, (number * panel.width, 0))
+        titles = [_title(c, d) for c, d in zip(self.covers, self.differences, strict=True)]
+        wide = [
+            max(panel.width, ceil(ImageDraw.Draw(panel).textlength(title)))
+            for panel, title in zip(panels, titles, strict=True)
+        ]
+        width = sum(wide) + GAP_PX * (len(wide) - 1)
+        picture = Image.new("RGB", (width, TITLE_PX + panels[0].height), "white")
+        left = 0
+        for panel, title, space in zip(panels, titles, wide, strict=True):
+            ImageDraw.Draw(picture).text((left, 2), title, fill="black")
+            picture.paste(panel, (left, TITLE_PX))
+            left += space + GAP_PX
         picture.save(path)
 
 
@@ -123,14 +142,19 @@ def _why(cover: tuple[Window, ...], place: tuple[int, ...]) -> str:
     return f"{near} units from the border of its window, units {window.units.start} to {window.units.stop}"
 
 
+def _title(cover: tuple[Window, ...], difference: NDArray[np.float32]) -> str:
+    return f"{len(cover)} windows: largest difference {float(difference.max()):.1e}"
+
+
 def _panel(cover: tuple[Window, ...], difference: NDArray[np.float32]) -> Image.Image:
-    share = np.minimum(1, difference / max(TOLERANCE, float(difference.max())))
-    share = np.where(difference > TOLERANCE, share, 0)
-    white = np.full((*difference.shape, 3), 255, np.uint8)
-    white[..., 1:] = (255 * (1 - share))[..., np.newaxis].astype(np.uint8)
-    panel = Image.fromarray(white)
+    panel = Image.new("RGB", difference.shape[::-1], "white")
     draw = ImageDraw.Draw(panel)
     for window in cover:
         (y0, x0), (y1, x1) = window.units.start, window.units.stop
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(190, 190, 190))
-    return panel
+    share = np.minimum(1, difference / max(TOLERANCE, float(difference.max())))
+    colours = np.array(panel)
+    differs = difference > TOLERANCE  # seams lie on the lines
+    fading = (255 * (1 - share[differs])).astype(np.uint8)
+    colours[differs] = np.stack([np.full_like(fading, 255), fading, fading], -1)
+    return Image.fromarray(colours)
