@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,31 @@ def test_a_sampling_that_train_refuses_is_refused(
     found = fullconv("plan", data, *OPTIONS, "--no-measure", "--sampling", sampling)
     assert (found.status, found.out) == (1, "")
     assert said in found.err
+
+
+LOADED = """
+import sys, psutil
+from importlib import import_module
+from fullconv.cli import main
+from fullconv.planning import _budget
+free, held = _budget.free_bytes, []
+def seen(device):
+    held.append(psutil.Process().memory_info().rss)
+    return free(device)
+_budget.free_bytes = seen
+assert main(["plan", *sys.argv[1:], "--no-measure"]) == 0
+before = psutil.Process().memory_info().rss
+import_module("fullconv.training._train"), import_module("fullconv.reporting")
+print(len(held), psutil.Process().memory_info().rss - before)
+"""
+
+
+def test_the_memory_that_is_planned_with_is_left_beside_what_train_loads(data: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, str(data), *map(str, OPTIONS)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    asked, more = map(int, done.stdout.splitlines()[-1].split())
+    assert asked == 1
+    assert more < 40 * 2**20

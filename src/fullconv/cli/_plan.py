@@ -47,6 +47,8 @@ def plan(
     from fullconv.networks import build
     from fullconv.planning import plan as plan_net
     from fullconv.runs import write_text
+
+    # Also loads what `fullconv train` does, which so counts as taken where what is free is looked up.
     from fullconv.training import asked, counting, resolve
 
     if json:
