@@ -366,6 +366,18 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert seen == []
 
 
+def test_a_note_that_a_full_disk_has_cut_off_stands_for_no_window(tmp_path: Path) -> None:
+    with part_of(tmp_path / "a.zarr") as part:
+        part.begin({})
+        for number in (3, 12, 120):
+            part.note(number)
+        notes = part.folder / "done"
+        for cut in range(1, 7):
+            notes.write_bytes(notes.read_bytes()[:-cut])
+            part.note(4)
+            assert {3, 4} <= part.done() <= {3, 4, 12, 120}
+
+
 def begun(tmp_path: Path) -> tuple[Path, Path]:
     """An image, and an output of which one window is done."""
     image, _ = stored(tmp_path)

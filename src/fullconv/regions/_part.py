@@ -26,6 +26,8 @@ from fullconv.errors import BadOutputError
 from fullconv.regions._signature import signature
 
 HOME = ".fullconv"
+# A note that a full disk has cut off lacks it, and stands on a line of its own: `1` is not `12`.
+END = "."
 _BUSY = (errno.EACCES, errno.EAGAIN)
 
 
@@ -53,13 +55,13 @@ class Part:
     def done(self) -> set[int]:
         """Return the numbers of the pieces that are done."""
         path = self.folder / "done"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-        return {int(line) for line in lines if line.isdigit()}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return {int(line[:-1]) for line in lines if line.endswith(END) and line[:-1].isdigit()}
 
     def note(self, number: int) -> None:
         """Note that a piece is done: everything of it is in its files."""
         with (self.folder / "done").open("ab", buffering=0) as file:
-            file.write(f"{number}\n".encode())
+            file.write(f"\n{number}{END}\n".encode())
 
     def finish(self, files: Mapping[Path, Path], key: str) -> None:
         """Give the finished files their names, `target` last, and forget the rest.
