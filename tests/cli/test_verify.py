@@ -48,19 +48,9 @@ def test_flags_of_the_other_way_to_verify_are_answered(fullconv: Any) -> None:
 def test_a_run_on_an_image_has_no_seams(
     trained: Path, data: Path, tmp_path: Path, fullconv: Any
 ) -> None:
-    picture = tmp_path / "seams.png"
+    picture = tmp_path / "new" / "seams.png"
     found = fullconv("verify", trained, data / "images" / "0.png", "--picture", picture)
     assert found.status == 0, found.err
     assert "windows: largest difference" in found.out
     assert found.out.endswith("passed\n")
     assert picture.exists()
-
-
-def test_a_picture_where_no_file_can_be_is_refused(
-    trained: Path, data: Path, tmp_path: Path, fullconv: Any
-) -> None:
-    (tmp_path / "file").touch()
-    picture = tmp_path / "file" / "seams.png"
-    found = fullconv("verify", trained, data / "images" / "0.png", "--picture", picture)
-    assert found.status == 1
-    assert f"{picture.parent} must be writable" in found.err
