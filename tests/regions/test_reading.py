@@ -10,14 +10,27 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import zarr
 from PIL import Image
 
 from fullconv.errors import BadDataError, FullconvError
+from fullconv.images import read_image
 from fullconv.regions import LazyArray, in_memory, open_array, opens, split_name
 
-from .files import FORMATS, bytes_read, geotiff, hdf5, ome_tiff, ome_zarr, tiff, write, zarr_array
+from .files import (
+    FORMATS,
+    bytes_read,
+    geotiff,
+    hdf5,
+    npy,
+    ome_tiff,
+    ome_zarr,
+    tiff,
+    write,
+    zarr_array,
+)
 
 SHAPE = (3, 301, 277)
 linux = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
@@ -339,6 +352,9 @@ def test_a_npy_file_that_is_cut_off_is_an_error(array: np.ndarray, tmp_path: Pat
     (lambda p: text(p / "a.vrt"), "cannot be read as a raster"),
     (lambda p: p, "is a folder, and neither a Zarr array nor"),
     (lambda p: text(p / "z" / "zarr.json").parent, "cannot be opened as Zarr"),
+    (lambda p: without_metadata(p / "o.zarr"), r"o\.zarr/0: cannot be opened"),
+    (lambda p: npy(p / "n.npy", np.array(3)), "holds a single number"),
+    (lambda p: nothing(p / "e.h5"), "its array `/scans` holds nothing"),
 ])  # fmt: skip
 def test_what_cannot_be_opened_is_refused(
     make: Callable[[Path], Path], message: str, tmp_path: Path
@@ -350,6 +366,17 @@ def test_what_cannot_be_opened_is_refused(
 def text(path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text("no image")
+    return path
+
+
+def without_metadata(path: Path) -> Path:
+    text(ome_zarr(path, np.zeros((3, 64, 48), np.uint8), 3) / "0" / "zarr.json")
+    return path
+
+
+def nothing(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["scans"] = h5py.Empty("u1")
     return path
 
 
@@ -372,6 +399,31 @@ def test_metadata_that_cannot_be_read_are_refused(array: np.ndarray, tmp_path: P
     zarr.open_group(str(path)).attrs.update({"ome": {"multiscales": [{"axes": []}]}})
     with pytest.raises(BadDataError, match="its OME-Zarr metadata cannot be read"):
         open_array(path)
+
+
+def test_a_raster_may_say_which_px_are_valid(array: np.ndarray, tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", array, tiled=True, blockxsize=64, blockysize=64)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(array[0] > 20)
+    assert np.array_equal(open_array(path)[...], array)
+    assert np.array_equal(read_image(path), array)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_numbers_have_the_byte_order_of_the_machine(
+    version: int, array: np.ndarray, tmp_path: Path
+) -> None:
+    path = zarr_array(tmp_path / "a.zarr", array.astype(">u2"), zarr_format=version)
+    image = open_array(path, axes="cyx")
+    assert image[0].dtype == image.dtype == np.dtype("=u2")
+    assert np.array_equal(image[...], array)
+
+
+def test_axes_are_named_by_words_or_not_at_all(array: np.ndarray, tmp_path: Path) -> None:
+    last = np.moveaxis(array, 0, -1)
+    for number, names in enumerate((["row", "col", "band"], ["y", "x", None], [None] * 3)):
+        path = zarr_array(tmp_path / f"{number}.zarr", last, dimension_names=names)
+        assert np.array_equal(open_array(path)[...], array)
 
 
 def test_several_images_in_a_tiff_are_refused(array: np.ndarray, tmp_path: Path) -> None:

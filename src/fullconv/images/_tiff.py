@@ -2,7 +2,8 @@
 
 One file is one image. Its channels are the samples of each pixel (interleaved or planar), or its
 pages, if all are of one size and type and the metadata does not call them slices (Z) or times (T).
-Smaller copies of the image (pyramids, thumbnails) are passed over. What a page's metadata says of
+Smaller copies of the image (pyramids, thumbnails) and pages that say which px are valid (transparency
+masks) are passed over. What a page's metadata says of
 its meaning is heeded in images: palettes and CMYK become RGB, white-is-zero is inverted. In masks
 the stored numbers count.
 """
@@ -51,7 +52,7 @@ def _decode(path: Path, *, mask: bool) -> Stored:
 
 
 def _only_series(file: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
-    full = [s for s in file.series if not s.keyframe.is_reduced]
+    full = [s for s in file.series if not s.keyframe.is_reduced and not s.keyframe.is_mask]
     if len(full) != 1:
         raise BrokenRuleError(
             f"a TIFF file must hold one image, got {len(full)} of different size or type; "

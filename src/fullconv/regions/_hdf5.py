@@ -28,6 +28,8 @@ def hdf5_source(path: Path, dataset: str | None = None) -> Source:
     try:
         with h5py.File(path, "r") as file:
             array = _dataset(path, file, dataset, h5py.Dataset)
+            if array.shape is None:
+                raise BadDataError(f"{path}: its array `{array.name}` holds nothing")
             labels = [str(dim.label).lower() for dim in array.dims]
             inside = str(array.name)
             shape, kind, chunks = tuple(array.shape), np.dtype(array.dtype), array.chunks

@@ -71,6 +71,8 @@ def npy_source(path: Path) -> Source:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BadDataError(f"{path}: cannot be read as .npy ({error})") from error
+    if array.ndim == 0:
+        raise BadDataError(f"{path}: holds a single number, and no image")
     offset: int = array.offset
     shape, kind = array.shape, array.dtype
     if array.flags.c_contiguous:

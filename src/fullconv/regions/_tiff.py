@@ -1,7 +1,8 @@
 """TIFF files in tiles or strips, BigTIFF and OME-TIFF, by their tiles.
 
 Reduced copies inside the file (OME-TIFF pyramids, the overviews of cloud-optimised GeoTIFF) are its
-levels, ``0`` being the full resolution. A tile of no bytes is one of the stated nodata value; where
+levels, ``0`` being the full resolution. Pages that say which px are valid (transparency masks) are
+passed over. A tile of no bytes is one of the stated nodata value; where
 none is stated, it is missing, and reading it an error.
 """
 
@@ -55,13 +56,14 @@ def tiff_source(path: Path, level: str | None = None) -> Source:
 
 def _levels(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """Return the resolutions of the image in a file, the full one first."""
-    full = [s for s in file.series if not s.keyframe.is_reduced]
+    images = [s for s in file.series if not s.keyframe.is_mask]
+    full = [s for s in images if not s.keyframe.is_reduced]
     if len(full) != 1:
         raise BadDataError(
             f"{path}: a TIFF file must hold one image, got {len(full)} of different size or type; "
             "save each to a file of its own"
         )
-    reduced = [s for s in file.series if s.keyframe.is_reduced and s.ndim == full[0].ndim]
+    reduced = [s for s in images if s.keyframe.is_reduced and s.ndim == full[0].ndim]
     reduced.sort(key=lambda s: -prod(s.shape))
     return list(full[0].levels) if len(full[0].levels) > 1 else [full[0], *reduced]
 

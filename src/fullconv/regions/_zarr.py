@@ -67,7 +67,10 @@ def _open(path: Path) -> Any:
 
 
 def _member(path: Path, group: Any, level: str) -> Any:
-    found = group.get(level)
+    try:
+        found = group.get(level)
+    except Exception as error:  # whatever damaged metadata leads to
+        raise BadDataError(f"{path / level}: cannot be opened ({_first_line(error)})") from error
     if found is None or not hasattr(found, "shape"):
         there = ", ".join(sorted(name for name, _ in group.arrays())) or "none"
         raise BadDataError(f"{path}: has no array `{level}`; there are: {there}")
@@ -124,25 +127,26 @@ def _named(array: Any) -> str:
     """Return the letters of an array's axes, if it names them all."""
     names = getattr(array.metadata, "dimension_names", None)
     names = names or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    letters = [_ALIASES.get(str(name).lower(), str(name).lower()[:1]) for name in names]
+    letters = [_ALIASES.get(name, name[:1]) for name in (str(n or "").lower() for n in names)]
     return "".join(letters) if all(letters) else ""
 
 
 _ALIASES = {
-    "band": "c", "bands": "c", "samples": "c", "row": "y", "rows": "y", "column": "x",
-    "columns": "x", "height": "y", "width": "x", "depth": "z", "lat": "y", "lon": "x",
+    "band": "c", "bands": "c", "samples": "c", "row": "y", "rows": "y", "col": "x",
+    "cols": "x", "column": "x", "columns": "x", "height": "y", "width": "x", "depth": "z", "lat": "y", "lon": "x",
     "latitude": "y", "longitude": "x",
 }  # fmt: skip
 
 
 def _reader(name: str, array: Any) -> Read:
     undefined = array.metadata.fill_value is None
+    kind = np.dtype(array.dtype).newbyteorder("=")
 
     def read(box: Box) -> npt.NDArray[Any]:
         if undefined:
             _refuse_missing(name, array, box)
         try:
-            return np.asarray(array[box.slices])
+            return np.asarray(array[box.slices]).astype(kind, copy=False)
         except Exception as error:  # codecs raise anything
             raise BadDataError(
                 f"{name}: {_damaged(array, box)} cannot be decoded, perhaps truncated "
