@@ -19,6 +19,7 @@ from fullconv.training import ImageData, TrainConfig, evaluate, train
 from fullconv.training._large import Labels, LargeImages, Pixels, parts_of
 from fullconv.training._losses import criterion
 from fullconv.training._order import Key
+from fullconv.training._regime import regime
 from fullconv.training._step import Step
 
 SIDES = ((220, 300), (260, 240), (200, 210))
@@ -103,6 +104,20 @@ def test_small_arrays_are_cached_and_train_as_pictures_do(zarrs: Path) -> None:
     assert not data.large
     assert data.cached_bytes > 0
     data.setup()
+
+
+@pytest.mark.usefixtures("nothing_fits")
+@pytest.mark.parametrize(("memory", "workers", "some"), [
+    (None, None, True), (2**30, None, False), (2**30, 1, True)
+])  # fmt: skip
+def test_processes_that_read_are_started_where_no_memory_is_given_or_they_are_asked_for(
+    memory: int | None, workers: int | None, some: bool, zarrs: Path
+) -> None:
+    dataset = open_dataset(zarrs)
+    data = ImageData(dataset, survey(dataset), memory=memory, workers=workers)
+    data.follow(regime("crop:2x64", batch=1, ignore=255))
+    data.setup()
+    assert bool(data.train_dataloader().num_workers) == some
 
 
 @pytest.mark.parametrize("kind", ["zarr", "tiff"])

@@ -76,7 +76,8 @@ class TrainConfig:
             is the same as one that is given it: how a step is cut does not touch its gradient.
         precision: ``32``, or ``bf16`` for autocast: faster on hardware that has it.
         seed: Seed of weights, order and augmentation.
-        workers: Processes that read and augment; if not given, by device and cache.
+        workers: Processes that read and augment, each with memory of its own; if not given, by
+            device and cache, and none on a CPU where memory is given.
         class_weights: ``none``; ``balanced``: each class has the same share of the loss; or ``sqrt``,
             between the two: a class's share goes with the square root of its frequency.
         augment: Whether to augment.

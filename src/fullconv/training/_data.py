@@ -44,8 +44,9 @@ class ImageData(pl.LightningDataModule):
         memory: Bytes that the process may take, of which a quarter at most goes to cached images; None
             for what is free.
         seed: Seed of order and augmentation.
-        workers: Processes that read and augment; None for none if the images fit into memory and
-            training runs on the CPU, otherwise as many as there are cores, at most 8.
+        workers: Processes that read and augment, each with memory of its own besides `memory`; None for
+            none if training runs on the CPU and the images fit into memory or `memory` is given,
+            otherwise as many as there are cores, at most 8.
         augment: Whether to augment the training images.
         replacement: Draw whole images with replacement.
     """
@@ -247,8 +248,8 @@ class ImageData(pl.LightningDataModule):
             return 0  # each window is read by the step itself
         if self.workers is not None:
             return self.workers
-        if images.cached and not self._on_gpu():
-            return 0
+        if not self._on_gpu() and (images.cached or self.memory is not None):
+            return 0  # other processes would take memory that no budget knows of
         return min(8, torch.multiprocessing.cpu_count())
 
     def _on_gpu(self) -> bool:
