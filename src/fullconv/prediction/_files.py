@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from torch import nn
 
@@ -283,6 +282,7 @@ class _Answers:
             (self._classes.num_classes, *image.shape[1:]),
             dtype=self._classes.dtype,
             probabilities=job.probabilities is not None,
+            quantised=job.quantised,
         )
         self._predictor(image, answer, overlay=job.overlay is not None)(image, answer)
         return answer
@@ -307,10 +307,7 @@ class _Answers:
 def _write(job: Job, image: npt.NDArray[Any], answer: Answer, classes: ClassTable) -> None:
     write_labels(job.labels, answer.labels, classes)
     if job.probabilities and answer.probabilities is not None:
-        shares = answer.probabilities
-        if job.quantised:
-            shares = np.rint(shares.astype(np.float32) * 255).astype(np.uint8)
-        write_probabilities(job.probabilities, shares)
+        write_probabilities(job.probabilities, answer.probabilities)
     if job.overlay:
         write_overlay(job.overlay, image, answer.labels, classes)
     for output in job.outputs if job.key else ():
