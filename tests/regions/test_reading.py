@@ -456,6 +456,15 @@ def test_an_array_in_memory_is_read_alike(array: np.ndarray) -> None:
         pickle.dumps(image)
 
 
+def test_numpy_gets_all_of_it(array: np.ndarray, tmp_path: Path) -> None:
+    image = open_array(npy(tmp_path / "a.npy", array))
+    found = np.asarray(image)
+    assert found.dtype == array.dtype
+    assert np.array_equal(found, array)
+    assert np.asarray(image, np.float32).dtype == np.float32
+    assert (np.asarray(image) == image[...]).all()
+
+
 def test_a_function_of_the_channels_is_applied_to_what_is_read(array: np.ndarray) -> None:
     image: LazyArray = in_memory(array, "image")
     double = image.mapped(lambda part: part * 2.0, dtype=np.float64)

@@ -96,6 +96,12 @@ class LazyArray:
             return np.empty(box.shape, self.dtype).squeeze(dropped)
         return self.read(box).squeeze(dropped)
 
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Return all of it, for NumPy, which would take it for an object otherwise."""
+        return np.array(self[...], dtype=dtype, copy=copy)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if self.again is None:
             raise TypeError(f"{self.name} cannot be handed to another process")
