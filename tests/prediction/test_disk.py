@@ -532,6 +532,18 @@ def test_a_damaged_image_leaves_no_output(tmp_path: Path) -> None:
     assert not (tmp_path / "b.tif").exists()
 
 
+def test_signals_go_to_zarr_alone(tmp_path: Path) -> None:
+    net = nn.Conv1d(2, 3, 5, padding=2).eval()
+    pixels = np.random.default_rng(0).random((2, 3000), np.float32)
+    found = fc.predict(net, pixels, SMALL, tmp_path / "a.zarr")
+    assert np.array_equal(found[0], labels_of(net, pixels))
+    for name in ("a.tif", "a.ome.tif"):
+        with pytest.raises(
+            BadOutputError, match=r"`out` must end in \.zarr for images of one axis"
+        ):
+            fc.predict(net, pixels, SMALL, tmp_path / name)
+
+
 def test_names_say_the_format(tmp_path: Path) -> None:
     image, _ = stored(tmp_path)
     with pytest.raises(

@@ -90,7 +90,8 @@ def predict_to_disk(
     first = wanted.paths[0]
     key = key or uuid4().hex
     for path in wanted.paths:
-        file_kind(path)  # refuses names before anything else
+        if file_kind(path) != "zarr" and image.ndim < 3:
+            raise BadOutputError(f"`out` must end in .zarr for images of one axis, got {path.name}")
         _refuse_replacing(image, path)
     with part_of(first) as part:
         left = [path for path in wanted.paths if not is_finished(path, key)]
