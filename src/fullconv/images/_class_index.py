@@ -66,7 +66,7 @@ def class_index(
     block = _block(mask)
     grid = tuple(-(-n // b) for n, b in zip(mask.shape, block, strict=True))
     home = _home(path, classes)
-    counts = _load(home, (*grid, classes.num_classes))
+    counts = _load(home, (*grid, classes.num_classes)) if home else None
     if counts is None:
         counts = np.zeros((*grid, classes.num_classes), np.int64)
         for number, place in enumerate(product(*map(range, grid)), start=1):
@@ -75,7 +75,8 @@ def class_index(
             counts[place] = times[: classes.num_classes]
             if progress:
                 progress(number, int(np.prod(grid)))
-        _save(home, counts)
+        if home:
+            _save(home, counts)
     return ClassIndex(shape=mask.shape, block=block, counts=counts)
 
 
@@ -88,20 +89,24 @@ def _block(mask: LazyArray) -> tuple[int, ...]:
     return tuple(min(side, size) for side, size in zip(sides, mask.shape, strict=True))
 
 
-def _home(path: Path, classes: ClassTable) -> Path:
+def _home(path: Path, classes: ClassTable) -> Path | None:
+    """Return where the index of a mask as it is now is kept; None for users who have no home."""
     try:
         state = signature(path)
     except BrokenRuleError as error:
         raise BadDataError(f"{path}: {error}") from error
     told = repr((str(Path(path).resolve()), state, classes.to_dict()))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = blake2b(told.encode(), digest_size=8).hexdigest()
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
     return folder / "fullconv" / f"classes-{name}.npz"
 
 
 def _load(home: Path, shape: tuple[int, ...]) -> npt.NDArray[np.int64] | None:
     try:
-        with np.load(home, allow_pickle=False) as file:
+        with home.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             counts: npt.NDArray[Any] = file["counts"]
     except Exception:  # noqa: BLE001 - a cache that cannot be read is none
         return None
