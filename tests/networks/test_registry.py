@@ -112,6 +112,12 @@ def test_normalisation_does_not_stretch_channels(channels: int) -> None:
         net(torch.zeros(1, channels, 1, 1))
 
 
+def test_normalisation_can_be_followed_by_symbols() -> None:
+    net = Normalized(nn.Conv2d(2, 1, 1), mean=[10.0, 100.0], std=[2.0, 0.0])
+    pixels = torch.rand(1, 2, 5, 4)
+    assert torch.equal(torch.fx.symbolic_trace(net)(pixels), net(pixels))
+
+
 def test_normalisation_needs_one_pair_per_channel() -> None:
     with pytest.raises(BadConfigError, match="one value per channel, got 2 and 1"):
         Normalized(nn.Identity(), mean=[1.0, 2.0], std=[1.0])

@@ -37,7 +37,8 @@ class Normalized(nn.Module):
         Raises:
             FullconvError: If they have other channels: one would be stretched to all without a word.
         """
-        if image.shape[1] != len(self.mean):
+        # What surgery follows through a network stands for a tensor, and is none.
+        if isinstance(image, Tensor) and image.shape[1] != len(self.mean):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise FullconvError(
                 f"`image` must have the channels that the network was trained with, "
                 f"{len(self.mean)}, got {image.shape[1]}"
