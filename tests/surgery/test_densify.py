@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
@@ -531,3 +532,15 @@ def test_strides_that_cannot_be_had_are_refused() -> None:
                 make(net, stride)
     with pytest.raises(fc.NotLocalError, match="GroupNorm"):
         fc.densify(nn.Sequential(conv(3, 4, 3), nn.GroupNorm(2, 4)))
+
+
+@EXECUTIONS
+def test_of_equal_positions_the_first_by_rows_has_the_gradient_as_in_pooling(
+    execution: Literal["dilation", "fragments"],
+) -> None:
+    image = torch.randint(2, (1, 1, 9, 11), generator=torch.Generator().manual_seed(0)).double()
+    image.requires_grad_()
+    dense = fc.densify(nn.Sequential(nn.MaxPool2d(2)), channels=1)
+    dense.execution = execution
+    found = torch.autograd.grad(dense(image).sum(), image)[0]
+    assert torch.equal(found, torch.autograd.grad(F.max_pool2d(image, 2, 1).sum(), image)[0])

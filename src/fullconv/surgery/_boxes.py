@@ -1,6 +1,8 @@
-"""Sums and maxima over boxes of positions, in time that grows with the logarithm of the box."""
+"""Sums and maxima over boxes of positions, axis by axis."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,3 +59,64 @@ def box_max(x: Tensor, dim: int, size: int, dilation: int = 1) -> Tensor:
         x = torch.maximum(x.narrow(dim, 0, left), x.narrow(dim, step * dilation, left))
         width += step
     return x
+
+
+def first_max(x: Tensor, dim: int, size: int, dilation: int = 1) -> Tensor:
+    """Return what `box_max` does, with the gradient of pooling: it goes to the first of equal positions.
+
+    Taken last axis first, boxes of several axes hand it to the position that PyTorch's pooling picks.
+    Costs `size` - 1 comparisons for each maximum, of which it keeps the results.
+
+    Arguments are those of `box_sum`.
+
+    Examples:
+        >>> import torch
+        >>> x = torch.tensor([3.0, 1.0, 2.0, 2.0, 5.0], requires_grad=True)
+        >>> first_max(x, 0, 2).sum().backward()
+        >>> x.grad.tolist()
+        [1.0, 0.0, 2.0, 0.0, 1.0]
+    """
+    if size == 1:
+        return x
+    return _FirstMax.apply(x, dim, size, dilation)[0]  # type: ignore[no-untyped-call]
+
+
+class _FirstMax(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, dim: int, size: int, dilation: int) -> tuple[Tensor, ...]:
+        """Return the maxima, and for each position but the first whether it is above those before."""
+        num_boxes = x.shape[dim] - (size - 1) * dilation
+        best, above = x.narrow(dim, 0, num_boxes), list[Tensor]()
+        for i in range(1, size):
+            other = x.narrow(dim, i * dilation, num_boxes)
+            above.append(other.clone().gt_(best))  # 1 and 0: PyTorch multiplies by these faster
+            best = torch.maximum(best, other)
+        return best, *above
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what backward needs."""
+        x, ctx.dim, _, ctx.dilation = inputs
+        ctx.length = x.shape[ctx.dim]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the map: each maximum's at the last position that was above."""
+        left = gradients[0]
+        if left is None:
+            return None, None, None, None
+        num_boxes = left.shape[ctx.dim]
+        shape = list(left.shape)
+        shape[ctx.dim] = ctx.length
+        found = left.new_zeros(shape)
+        for i, above in reversed(list(enumerate(ctx.saved_tensors, 1))):
+            taken = left * above
+            found.narrow(ctx.dim, i * ctx.dilation, num_boxes).add_(taken)
+            left = left - taken
+        found.narrow(ctx.dim, 0, num_boxes).add_(left)
+        return found, None, None, None

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 
-from fullconv.surgery._boxes import box_max, box_sum
+from fullconv.surgery._boxes import box_max, box_sum, first_max
 from fullconv.surgery._spacing import Plan
 
 MAX_POOLS: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -86,12 +87,17 @@ class Maximum(nn.Module):
         """Return the maxima of what windows read.
 
         On a CPU PyTorch's pooling takes up to twenty times as long as maxima of neighbours, axis by
-        axis. Their gradients differ where values are equal, so that is for what needs no gradient.
+        axis, and with their gradients three to six times, unless channels are kept together.
         """
         if x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
             x = padded(x, taps, LOWEST)
             for d, t in taps.items():
                 x = every(box_max(x, d, t.kernel, t.dilation), d, t.stride)
+            return x
+        if _gains_by_axes(x, taps):
+            x = padded(x, taps, LOWEST)
+            for d, t in sorted(taps.items(), reverse=True):
+                x = first_max(x, d, t.kernel, t.dilation)
             return x
         native = all(t.before == t.after <= t.kernel // 2 for t in taps.values())
         settings = [(t.kernel, t.stride, t.before * native, t.dilation) for t in _all(x, taps)]
@@ -225,6 +231,16 @@ class Convolution(nn.Module):
     def extra_repr(self) -> str:
         """Return the windows for `repr`."""
         return _listed(self.step)
+
+
+def _gains_by_axes(x: Tensor, taps: Mapping[int, Taps]) -> bool:
+    """Return whether maxima with their gradient are faster axis by axis than PyTorch's pooling.
+
+    Not where the operators are written down, for which pooling is one.
+    """
+    if x.device.type != "cpu" or detect_fake_mode(x) or torch.compiler.is_compiling():
+        return False
+    return x.is_contiguous() and all(t.stride == 1 for t in taps.values())
 
 
 def convolve(
