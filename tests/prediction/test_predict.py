@@ -18,9 +18,10 @@ def test_an_image_that_is_too_small_is_refused_with_the_nearest_shape(memory: st
         fc.predict(NET, np.zeros((3, 19, 30), np.float32), memory)
 
 
-def test_so_it_is_for_a_dense_network() -> None:
+@pytest.mark.parametrize("memory", [None, "10 MB"])
+def test_so_it_is_for_a_dense_network(memory: str | None) -> None:
     with pytest.raises(fc.FullconvError, match="got an image of 19 x 30 px: nearest are 20 x 30"):
-        fc.predict(fc.densify(NET), np.zeros((3, 19, 30), np.float32))
+        fc.predict(fc.densify(NET), np.zeros((3, 19, 30), np.float32), memory)
 
 
 def test_what_else_a_network_raises_is_left_as_it_is() -> None:

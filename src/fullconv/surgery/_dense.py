@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._guards import detect_fake_mode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -87,7 +87,8 @@ class Dense(nn.Module):
             )
         if self.execution != "auto":
             return self.execution, torch.preserve_format
-        if image.is_meta or isinstance(image, FakeTensor) or torch.compiler.is_compiling():
+        # Where there are no numbers, or an operator is being written down, nothing can be timed.
+        if image.is_meta or detect_fake_mode(image) or torch.compiler.is_compiling():
             return "dilation", torch.preserve_format
         key = (
             *(size.bit_length() for size in image.shape), image.dtype, image.device,
