@@ -299,6 +299,50 @@ def test_text_and_what_is_no_array_by_name_are_refused(tmp_path: Path) -> None:
         start_from(fcn(), tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda layers: {
+            "epoch": 3,
+            "model": layers,
+            "optimizer": {"state": {}, "param_groups": []},
+        },
+        lambda layers: {"module": {f"module.{name}": value for name, value in layers.items()}},
+        lambda layers: {"weights": {"state_dict": layers}},
+    ],
+    ids=["model", "module.", "twice"],
+)
+def test_what_training_scripts_wrap_is_found(
+    wrapped: Callable[[dict[str, Tensor]], object], tmp_path: Path
+) -> None:
+    layers = caffe()
+    torch.save(wrapped(layers), tmp_path / "wrapped.pth")
+    net = fcn()
+    start_from(net, tmp_path / "wrapped.pth")
+    plain = fcn()
+    start_from(plain, saved(tmp_path / "plain.npz", layers))
+    assert all(torch.equal(v, plain.state_dict()[n]) for n, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (caffe() | {"epoch": 3}, "must hold tensors alone, got int in epoch; save `net.state_dict"),
+        (
+            {"classes": ["a"], "params": caffe()},
+            r"got none in .*, which holds classes, params; save",
+        ),
+        ([torch.zeros(1)], r"got none in .*, which holds a list; save"),
+        ({0: torch.zeros(1)}, r"got none in .*, which holds 0; save"),
+        ({}, r"got none in .*, which holds nothing; save"),
+    ],
+    ids=["number", "unknown", "list", "numbered", "empty"],
+)
+def test_what_else_lies_in_a_file_is_named(content: object, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    refused_unchanged(fcn(), tmp_path / "other.pth", message)
+
+
 def test_a_network_without_a_known_trunk_takes_weights_of_runs_alone(tmp_path: Path) -> None:
     file = saved(tmp_path / "vgg.npz", caffe())
     with pytest.raises(BadConfigError, match="must be those of a run for this network"):

@@ -15,22 +15,28 @@ from torch import Tensor
 from fullconv.errors import BadConfigError
 
 KINDS = ".safetensors, .npz, .pth, .pt or a folder of .npy"
+# Under what training scripts save the state of a network, beside that of an optimizer and the like.
+WRAPPINGS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
+SHOWN = 8
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by their names in it.
 
+    A state dict may lie in a dict of a training script, as ``{"model": ..., "epoch": 3}``, and its names
+    may all begin with ``module.``, as those of networks that were trained on several devices.
+
     Args:
         path: A ``.safetensors``, ``.npz``, ``.pth`` or ``.pt`` file, or a folder of ``NAME.npy``.
 
     Raises:
-        BadConfigError: If it cannot be read, or would have to be executed.
+        BadConfigError: If it cannot be read, would have to be executed, or holds something else.
     """
-    readers: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    readers: Mapping[str, Callable[[Path], Any]] = {
         ".safetensors": load_file,
         ".npz": _npz,
-        ".pth": _pickled,
-        ".pt": _pickled,
+        ".pth": _load,
+        ".pt": _load,
         "": _folder,
     }
     read = _folder if path.is_dir() else readers.get(path.suffix.lower())
@@ -43,9 +49,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"`weights` must be a whole file that holds numbers alone, got {path}, which cannot be "
             f"read ({_in_short(error)}); get it again, or export its arrays by name with numpy.savez"
         ) from error
-    if not found:
-        raise BadConfigError(f"`weights` must hold tensors by name, got none in {path}")
-    return found
+    return _without_prefix(_tensors(found, path))
 
 
 def _in_short(error: Exception) -> str:
@@ -64,8 +68,44 @@ def _folder(path: Path) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _pickled(path: Path) -> dict[str, Tensor]:
-    found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    inner = found.get("state_dict", found) if isinstance(found, dict) else {}
-    inner = inner if isinstance(inner, dict) else {}
-    return {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, or of the one that a training script wrapped.
+
+    Raises:
+        BadConfigError: If there are none, or something else is among them.
+    """
+    while isinstance(found, dict) and (wraps := [n for n in WRAPPINGS if _is_named(found.get(n))]):
+        found = found[wraps[0]]
+    if not _is_named(found) or not any(isinstance(v, Tensor) for v in found.values()):
+        raise BadConfigError(
+            f"`weights` must hold tensors by name, got none in {path}, which holds {_in_words(found)}; "
+            "save `net.state_dict()`"
+        )
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise BadConfigError(
+                f"`weights` = {path} must hold tensors alone, got {type(value).__name__} in {name}; "
+                "save `net.state_dict()`"
+            )
+    return dict(found)
+
+
+def _is_named(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(name, str) for name in found)
+
+
+def _in_words(found: Any) -> str:
+    if not isinstance(found, dict):
+        return f"a {type(found).__name__}"
+    return ", ".join(str(name) for name in list(found)[:SHOWN]) or "nothing"
+
+
+def _without_prefix(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names that they had before the network was trained on several devices."""
+    if all(name.startswith("module.") for name in found):
+        return {name.removeprefix("module."): value for name, value in found.items()}
+    return found
