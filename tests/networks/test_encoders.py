@@ -48,8 +48,20 @@ def encoder(rows: list[tuple[int, int, int]]) -> Encoder:
     return Encoder(Chain(rows), strides=strides[1:], widths=[3] * len(rows), whole={})
 
 
-# Kernel, stride and padding as encoders have them: halves of kernels, and patches side by side.
-LAYERS = st.sampled_from([(3, 2, 1), (5, 2, 2), (7, 2, 3), (2, 2, 0), (4, 4, 0), (7, 4, 3)])
+# Kernel, stride and padding as encoders have them: halves of kernels, patches side by side, and none.
+LAYERS = st.sampled_from(
+    [
+        (3, 2, 1),
+        (5, 2, 2),
+        (7, 2, 3),
+        (2, 2, 0),
+        (4, 4, 0),
+        (7, 4, 3),
+        (11, 4, 2),
+        (3, 2, 0),
+        (3, 1, 0),
+    ]
+)
 
 
 @settings(max_examples=12)
@@ -63,6 +75,28 @@ def test_maps_of_an_fcn_lie_on_the_image_whatever_the_encoder(
     assert geometry.smallest_shape == (1, 1)
     assert crop_offset(geometry, None) == (0, 0)
     assert all(geometry.map_shape((size, size)) == (size, size) for size in range(1, 70))
+
+
+def test_scores_of_an_encoder_that_does_not_pad_lie_over_what_they_see() -> None:
+    torch.manual_seed(0)
+    found = encoder([(11, 4, 2), (3, 2, 0), (3, 2, 0)])
+    net = fcn_on(found, classes=2, channels=3).double().eval()
+    image = torch.rand(1, 3, 48, 48, dtype=torch.float64, requires_grad=True)
+    nn.init.constant_(net.net.score_fr.weight, 1.0)
+    for layer in found.net.layers:
+        nn.init.constant_(layer.weight, 1.0)
+    (grad,) = torch.autograd.grad(net(image)[0, 0, 20:28, 20:28].sum(), image)
+    seen = grad[0, 0].sum(0)
+    middle = (seen * torch.arange(48)).sum() / seen.sum()
+    assert abs(middle.item() - 23.5) < 0.5
+
+
+def test_a_unet_refuses_maps_that_are_no_whole_number_of_times_smaller() -> None:
+    with pytest.raises(
+        BadConfigError,
+        match=r"must have maps that are a whole .* got 13 px at stride 4 for an image of 56 px",
+    ):
+        unet_on(encoder([(11, 4, 2), (3, 2, 0)]), classes=2, channels=3)
 
 
 @pytest.mark.slow
@@ -118,7 +152,7 @@ def test_a_network_with_frozen_norms_is_local_in_training() -> None:
     for norms, error in (("frozen", None), ("batch", NotLocalError)):
         found = encoder([(3, 2, 1)] * 2)
         found.net.layers[1] = nn.Sequential(found.net.layers[1], nn.BatchNorm2d(3))
-        net = unet_on(found, classes=2, width=2, norm="frozen", norms=norms).train()
+        net = unet_on(found, classes=2, channels=3, width=2, norm="frozen", norms=norms).train()
         with pytest.raises(error) if error else nullcontext():
             fc.trace(net)
 
@@ -214,7 +248,7 @@ def test_options_of_heads_are_checked() -> None:
 def test_a_unet_joins_every_map() -> None:
     torch.manual_seed(0)
     found = encoder([(3, 2, 1)] * 3)
-    net = unet_on(found, classes=2, width=2, norm="none").eval()
+    net = unet_on(found, classes=2, channels=3, width=2, norm="none").eval()
     image = torch.rand(1, 3, 40, 24, requires_grad=True)
     for layer in found.net.layers:
         layer.bias.requires_grad_()

@@ -80,6 +80,18 @@ class Axis:
         return max(phase.stop - phase.start for phase in self.phases)
 
     @property
+    def middle(self) -> Fraction:
+        """Middle of the first unit's field, in px: 1/2 is that of the first px.
+
+        A map that was upsampled by f has f kinds of units, which see the same units below from f
+        places. Each field is moved back by the unit's place, and the middles are averaged: that gives
+        the place by which a transposed convolution of kernel k and stride s moves a map,
+        (k - 1) / 2 - padding, for every k and s.
+        """
+        moved = [Fraction(p.start + p.stop, 2) - r * self.stride for r, p in enumerate(self.phases)]
+        return sum(moved, Fraction(0)) / len(moved)
+
+    @property
     def halo(self) -> tuple[int, int]:
         """Pixels that an exact window needs before and after the pixels that it owns.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
-from fullconv.networks._alignment import align
+from fullconv.networks._alignment import align, geometries, least_padding
 from fullconv.networks._encoder import Encoder
 from fullconv.networks._fcn import FCN, Learned
 from fullconv.networks._layers import NormName, check_counts, convolution, enlarge
@@ -21,6 +22,8 @@ Norms = Literal["batch", "frozen"]
 
 # The strides at which each head of FCN looks, fine to coarse.
 FCN_STRIDES = {"fcn32s": (32,), "fcn16s": (16, 32), "fcn8s": (8, 16, 32)}
+# Of the image at which maps are measured, in coarsest strides: 224 px, which most classifiers take.
+SIDE = 7
 
 
 def fcn_on(
@@ -33,7 +36,8 @@ def fcn_on(
 ) -> nn.Module:
     """Return scores at every map of an encoder, summed and enlarged as by an FCN, for any image size.
 
-    The offsets follow from the encoder's fields, so it must be local.
+    The offsets follow from the encoder's fields, so it must be local. So do the zeros around the image
+    that an encoder of layers without padding needs, as the authors' networks have 100 px of them.
 
     Args:
         encoder: Hands out the maps that are scored.
@@ -47,14 +51,18 @@ def fcn_on(
         BadConfigError: If an option is out of range, or the maps cannot be aligned.
         NotLocalError: If a layer of the encoder looks at the whole image.
     """
-    steps = align(hollow(encoder), channels, len(encoder.strides))
-    net = FCN(_held(encoder, norms), steps, classes=classes, learned=learned)
-    return OnMultiples(net, encoder.strides[-1])
+    multiple = encoder.strides[-1]
+    maps = geometries(hollow(encoder), channels, len(encoder.strides))
+    encoder = _held(encoder, norms)
+    encoder.padding = least_padding(maps, multiple)
+    net = FCN(encoder, align(maps, encoder.padding), classes=classes, learned=learned)
+    return OnMultiples(net, multiple)
 
 
 def unet_on(
     encoder: Encoder,
     classes: int,
+    channels: int,
     *,
     width: int = 16,
     norm: NormName = "batch",
@@ -65,17 +73,35 @@ def unet_on(
     Args:
         encoder: Hands out the maps that the decoder joins.
         classes: Channels of the map.
+        channels: Channels of the image.
         width: Channels of the decoder at its finest scale; each coarser one has twice as many.
         norm: Norm of the decoder: ``batch``, ``layer``, ``frozen`` or ``none``.
         norms: Of the encoder: ``batch``, or ``frozen`` as for FCNs.
 
     Raises:
-        BadConfigError: If an option is out of range.
+        BadConfigError: If an option is out of range, or a map is no whole number of times smaller.
     """
     check_counts(width=width)
+    _check_maps(encoder, channels)
     return OnMultiples(
         Decoded(_held(encoder, norms), classes, width=width, norm=norm), encoder.strides[-1]
     )
+
+
+def _check_maps(encoder: Encoder, channels: int) -> None:
+    """Refuse maps that do not have the image's size divided by their strides."""
+    side = SIDE * encoder.strides[-1]
+    image = torch.empty(1, channels, side, side, device="meta")
+    sizes: list[int] = []
+    with suppress(Exception):  # of a network that takes one size only, which says so itself
+        sizes = [found.shape[-1] for found in hollow(encoder).eval()(image)]
+    for size, stride in zip(sizes, encoder.strides, strict=False):
+        if size * stride != side:
+            raise BadConfigError(
+                "`net` must have maps that are a whole number of times smaller than the image, got "
+                f"{size} px at stride {stride} for an image of {side} px; take an encoder that pads, "
+                "such as vgg11 or resnet18"
+            )
 
 
 class Decoded(nn.Module):

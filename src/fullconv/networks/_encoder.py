@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
@@ -27,8 +28,11 @@ class Pixels:
 class Encoder(nn.Module):
     """A classifier without its head.
 
+    Attributes:
+        padding: Zeros around the image, in px; what a head needs, 0 unless it asks for some.
+
     Args:
-        net: Returns its maps ``(N, width, H / stride, W / stride)``, fine to coarse.
+        net: Returns its maps ``(N, width, *map)``, fine to coarse.
         strides: Of these maps, in px.
         widths: Channels of these maps.
         whole: Name → shape of everything in the classifier's state, its head included: what a file
@@ -50,10 +54,11 @@ class Encoder(nn.Module):
         self.strides, self.widths = tuple(strides), tuple(widths)
         self.taps = tuple(f"at{stride}" for stride in strides)
         self.whole, self.pixels = dict(whole), pixels
+        self.padding = 0
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps of images ``(N, channels, H, W)``, fine to coarse."""
-        return list(self.net(image))
+        return list(self.net(F.pad(image, (self.padding,) * 4) if self.padding else image))
 
 
 def chosen(

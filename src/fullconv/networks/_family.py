@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fullconv.networks._alexnet import caffenet
-from fullconv.networks._alignment import Enlarging, align
+from fullconv.networks._alignment import Enlarging, align, geometries
 from fullconv.networks._fcn import FCN, Learned
 from fullconv.networks._googlenet import googlenet
 from fullconv.networks._trunk import Trunk
@@ -92,4 +92,4 @@ def _steps(make: Callable[..., Trunk], **options: Any) -> tuple[Enlarging, ...]:
     """Return how the maps of a trunk are enlarged: the same at any width, so traced at a small one."""
     with torch.device("meta"):
         trunk = make(1, thin=8, **options)
-    return align(trunk, 1, len(trunk.taps))
+    return align(geometries(trunk, 1, len(trunk.taps)))

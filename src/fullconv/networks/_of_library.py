@@ -46,7 +46,7 @@ def unet_lite(
 ) -> nn.Module:
     """Return a U-Net's decoder on an EfficientNet-Lite; see `unet_on` for the options."""
     encoder = efficientnet_lite_encoder(size, channels)
-    return unet_on(encoder, classes, width=width, norm=norm, norms=norms)
+    return unet_on(encoder, classes, channels, width=width, norm=norm, norms=norms)
 
 
 def _fcn(
@@ -76,7 +76,7 @@ def _unet(
     norms: Norms = "batch",
 ) -> nn.Module:
     encoder = _ENCODERS[library](name, channels, None)
-    return unet_on(encoder, classes, width=width, norm=norm, norms=norms)
+    return unet_on(encoder, classes, channels, width=width, norm=norm, norms=norms)
 
 
 def _smp(name: str, /, classes: int, channels: int = 3, **options: object) -> nn.Module:

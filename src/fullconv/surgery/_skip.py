@@ -14,7 +14,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError
-from fullconv.geometry import Axis, Geometry
+from fullconv.geometry import Geometry
 from fullconv.surgery._copying import same_weights
 from fullconv.tracing import trace
 
@@ -141,8 +141,8 @@ def crop_offset(cropped: Geometry, like: Geometry | None) -> tuple[int, ...]:
             f"`cropped` must have the stride of `like`, {strides} px, got {cropped.stride}: upsample "
             "the coarser map first"
         )
-    ends = [_middle(axis) for axis in like.axes] if like else [Fraction(1, 2)] * len(strides)
-    starts = [_middle(axis) for axis in cropped.axes]
+    ends = [axis.middle for axis in like.axes] if like else [Fraction(1, 2)] * len(strides)
+    starts = [axis.middle for axis in cropped.axes]
     offsets = [(b - a) / s for a, b, s in zip(starts, ends, strides, strict=True)]
     if any(offset.denominator != 1 for offset in offsets):
         raise FullconvError(
@@ -154,15 +154,3 @@ def crop_offset(cropped: Geometry, like: Geometry | None) -> tuple[int, ...]:
 
 def _geometry(net: nn.Module | Geometry, channels: int, ndim: int | None) -> Geometry:
     return net if isinstance(net, Geometry) else trace(same_weights(net).eval(), channels, ndim)
-
-
-def _middle(axis: Axis) -> Fraction:
-    """Return the middle of the first unit's field, in px.
-
-    A map that was upsampled by f has f kinds of units, which see the same units below from f places.
-    Each field is moved back by the unit's place, and the middles are averaged: that gives the place by
-    which a transposed convolution of kernel k and stride s moves a map, (k - 1) / 2 - padding, for
-    every k and s.
-    """
-    moved = [Fraction(p.start + p.stop, 2) - r * axis.stride for r, p in enumerate(axis.phases)]
-    return sum(moved, Fraction(0)) / len(moved)
