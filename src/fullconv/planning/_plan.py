@@ -52,7 +52,7 @@ class Plan:
         optimizer: Its name.
         shape: Of an image, `(channels, *spatial)`.
         map_shape: Of its map, `(classes, *spatial)`.
-        batch: Images of a step.
+        batch: Images of a step; all of the data set where it has fewer than were asked for.
         images: In the data set; None if not known.
         memory: Bytes that there are.
         image_bytes: Of one image as a tensor of 32-bit numbers.
@@ -163,10 +163,10 @@ def plan(
         net: Takes `(batch, channels, *spatial)`, returns a map; in the mode that it is trained in. It
             may be on the meta device.
         shape: Of an image, `(channels, *spatial)`.
-        batch: Images of a step.
+        batch: Images of a step; all of the data set where it has fewer.
         memory: What training may add to the program: "8 GiB", "500MB", "80%" of what is free, or bytes.
             None for all that is free but a margin.
-        images: In the data set, for the seconds of an epoch.
+        images: In the data set, for the seconds of an epoch and the largest step.
         sampler: Which units count: one more regime, or in place of that of its kind (`Sampled`,
             `Patchwise`) among those that are always planned; `Whole` is one of these.
         precision: ``32``, or ``bf16`` for autocast.
@@ -224,7 +224,7 @@ def planned(
     Args:
         net: The network.
         shape: Of an image, `(channels, *spatial)`.
-        batch: Images of a step.
+        batch: Images of a step; all of the data set where it has fewer.
         memory: Bytes that training may add to the program.
         images: In the data set; None if not known.
         samplers: Regimes besides those that are always planned, by name.
@@ -234,6 +234,7 @@ def planned(
     net = getattr(net, "_orig_mod", net)
     stage = Stage(net, manner)
     gauge = gauge or Gauge.of(stage.device.type)
+    batch = min(batch, images or batch)
 
     @cache
     def step(count: int) -> Rehearsal:
