@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from fullconv.execution._cost import (
     kept_bytes,
     multiplications,
 )
+from fullconv.execution._planner import Planner
 from fullconv.execution._speed import SECONDS, START, Speed
 from fullconv.tracing import record
 
@@ -90,3 +94,40 @@ def test_speed_keeps_to_a_share_where_all_runs_are_alike() -> None:
         speed.measured(1e9, 0.1)
     assert speed.seconds(1e9) == pytest.approx(0.1, rel=0.3)
     assert speed.start > 0
+
+
+class SlowBack(nn.Conv2d):
+    """A convolution whose backward pass sleeps."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        found = super().forward(input)
+        if found.requires_grad:
+
+            def wait(_: Tensor) -> None:
+                time.sleep(0.1)
+
+            found.register_hook(wait)
+        return found
+
+
+def test_a_step_over_one_window_is_timed_to_the_end_of_its_backward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = SlowBack(1, 2, 3, padding=1)
+    step = fc.StepLoss(net, nn.CrossEntropyLoss(reduction="none"))
+    image, labels = torch.rand(1, 8, 9), torch.zeros(8, 9).long()
+    step([image], [labels], [torch.ones(8, 9) > 0]).backward()  # costs are known from here on
+    notes: list[float] = []
+
+    def note(planner: Planner, channels: int, sides: Any, count: int, seconds: float) -> None:
+        del planner, channels, sides, count
+        notes.append(seconds)
+
+    monkeypatch.setattr(Planner, "note", note)
+    with torch.no_grad():
+        step([image], [labels])
+    loss = step([image], [labels])
+    assert notes == []
+    loss.backward()
+    assert len(notes) == 1
+    assert notes[0] >= 0.1

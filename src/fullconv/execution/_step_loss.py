@@ -122,7 +122,7 @@ class StepLoss(nn.Module):
         self._agree = self._agreement(jobs)
         if torch.is_grad_enabled() and len(batches) + 2 * len(downs) > 1:
             return self._in_turn(batches, downs, scale)
-        shares = [self._timed(self._agreed_total, b) * scale for b in loaded(batches)]
+        shares = [self._at_once(batch) * scale for batch in loaded(batches)]
         shares += [self._down.there(job) * scale for job in downs]
         return torch.stack(shares).sum() if shares else self._nothing()
 
@@ -275,15 +275,36 @@ class StepLoss(nn.Module):
             return share.detach(), [None] * len(leaves)
         return share.detach(), gradients(share, leaves)
 
+    def _at_once(self, batch: list[Loaded]) -> Tensor:
+        """Run a batch of windows forward; backward is autograd's, and timed when it comes."""
+        start = time.perf_counter()
+        share = self._agreed_total(batch)
+        if share.requires_grad:
+            forward = time.perf_counter() - start
+            kind = batch[0].image.shape[0], batch[0].reads.shape, len(batch)
+
+            def begun(_: Tensor) -> None:
+                self._note_at_end(*kind, time.perf_counter() - forward)
+
+            share.register_hook(begun)
+        return share
+
     def _timed(self, run: Callable[..., Any], batch: list[Loaded], *args: Any) -> Any:
-        """Run a batch of windows, and note how long it takes."""
+        """Run a batch of windows forward and backward, and note how long it takes."""
         start = time.perf_counter()
         found = run(batch, *args)
-        if like_weights(self.net).device.type == "cpu":  # elsewhere, work goes on in the background
-            image, sides = batch[0].image, batch[0].reads.shape
-            seconds = time.perf_counter() - start
-            self._planner.note(image.shape[0], sides, len(batch), seconds)
+        self._note(batch[0].image.shape[0], batch[0].reads.shape, len(batch), start)
         return found
+
+    def _note_at_end(self, channels: int, sides: tuple[int, ...], count: int, start: float) -> None:
+        """Note how long so many windows took, as soon as the backward pass that runs now has ended."""
+        engine = torch.autograd.Variable._execution_engine
+        engine.queue_callback(lambda: self._note(channels, sides, count, start))
+
+    def _note(self, channels: int, sides: tuple[int, ...], count: int, start: float) -> None:
+        """Note that so many windows were run forward and backward since `start`."""
+        if like_weights(self.net).device.type == "cpu":  # elsewhere, work goes on in the background
+            self._planner.note(channels, sides, count, time.perf_counter() - start)
 
     def _agreed_total(self, batch: list[Loaded]) -> Tensor:
         with self._agree([(one.job.number, one.job.window) for one in batch]):
