@@ -119,7 +119,7 @@ def test_windows_of_many_boxes_are_those_of_each(name: str) -> None:
     ]
     boxes += [Box(start=(i, i), stop=(i + 1, i + 1)) for i in range(min(rows, columns))]
     blocks = Blocks(*(np.array([getattr(b, end) for b in boxes]).T for end in ("start", "stop")))
-    found = Reads(geometry, SHAPE).windows(blocks)
+    found = Reads(geometry, SHAPE)(blocks).windows()
     assert found == [geometry.window(box, SHAPE) for box in boxes]
 
 

@@ -18,6 +18,7 @@ from fullconv.execution._memory import (
 from fullconv.execution._passes import Passes
 from fullconv.execution._pixels import laid_out, like_weights, read
 from fullconv.execution._planner import Planner
+from fullconv.execution._reads import Cover
 from fullconv.execution._rewind import Rewind
 from fullconv.execution._spread import Mask
 from fullconv.execution._step_loss import StepLoss
@@ -28,6 +29,7 @@ from fullconv.execution._windows import Windows, run_window
 __all__ = [
     "WITH_BACKWARD",
     "Behind",
+    "Cover",
     "Descents",
     "Down",
     "Mask",

@@ -62,7 +62,7 @@ def cheapest_blocks(geometry: Geometry, reads: Reads, chosen: Spread, price: Pri
     """
 
     def price_of(lows: Ints, highs: Ints) -> Floats:
-        return price(reads.sides(Blocks(lows, highs)))
+        return price(reads(Blocks(lows, highs)).sides)
 
     levels = [_leaves(geometry, chosen, price_of)]
     while levels[-1].price.size > 1:

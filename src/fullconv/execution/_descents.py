@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fullconv.errors import NotLocalError
 from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._pixels import cast_now
 from fullconv.execution._planner import Planner
+from fullconv.execution._reads import Cover
 from fullconv.execution._rewind import Rewind, rewind_bytes, rewind_within
 from fullconv.execution._rolling import Rolling
-from fullconv.geometry import Window
 from fullconv.tracing import Stages, stages
 
 
@@ -31,7 +29,7 @@ class Descents:
         self,
         channels: int,
         shape: tuple[int, ...],
-        windows: Sequence[Window],
+        cover: Cover,
         passes: float = WITH_BACKWARD,
     ) -> Rewind | None:
         """Return how to run down an image of this shape and back, where these windows cost more.
@@ -39,7 +37,7 @@ class Descents:
         Args:
             channels: Channels of the image.
             shape: Its shape, in px per axis.
-            windows: A cover of it that fits.
+            cover: One of it that fits.
             passes: What a window costs, in forward passes.
 
         Returns:
@@ -47,11 +45,11 @@ class Descents:
             are dropped: they would be others on the way back.
         """
         memory = self._planner.memory
-        if memory is None or len(windows) < 2 or self._random(channels, shape):
+        if memory is None or len(cover) < 2 or self._random(channels, shape):
             return None
         geometry = self._planner.geometry(channels, shape)
         costs = self._planner.costs(channels, geometry)
-        price = passes * sum(float(costs.operations(w.reads.shape)) for w in windows)
+        price = passes * float(costs.operations(cover.sides).sum())
         least = Rewind(rows=1, every=1).cost * float(costs.operations(shape))
         if price <= least:
             return None

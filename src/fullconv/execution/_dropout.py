@@ -7,7 +7,7 @@ step drops the same numbers whatever its cover is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,10 +37,10 @@ _MASK = (1 << 64) - 1
 
 
 # What makes dropout agree between the windows of a step, for each batch of them.
-Agreement = Callable[[Sequence[tuple[int, Window]]], AbstractContextManager[Any]]
+Agreement = Callable[[Iterable[tuple[int, Window]]], AbstractContextManager[Any]]
 
 
-def none_needed(windows: Sequence[tuple[int, Window]]) -> AbstractContextManager[Any]:
+def none_needed(windows: Iterable[tuple[int, Window]]) -> AbstractContextManager[Any]:
     """Leave dropout as it is."""
     del windows
     return nullcontext()
@@ -97,9 +97,9 @@ class Agreed(TorchFunctionMode):
         windows: For each window of the batch, the number of its image within the step, and itself.
     """
 
-    def __init__(self, drops: Drops, seed: int, windows: Sequence[tuple[int, Window]]) -> None:
+    def __init__(self, drops: Drops, seed: int, windows: Iterable[tuple[int, Window]]) -> None:
         super().__init__()
-        self._drops, self._seed, self._windows = drops, seed, windows
+        self._drops, self._seed, self._windows = drops, seed, list(windows)
         self._calls = count()
 
     def __torch_function__(

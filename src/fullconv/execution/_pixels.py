@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fullconv.geometry import Box
@@ -34,7 +35,30 @@ def read(image: Any, box: Box, like: Tensor) -> Tensor:
         box: Which px.
         like: A tensor.
     """
-    part = image[(slice(None), *box.slices)]
+    return _like(image[(slice(None), *box.slices)], like)
+
+
+def gathered(image: Any, begins: NDArray[np.int64], sides: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return boxes of one shape of an image, `(n, channels, *sides)`, as `read` returns one.
+
+    Args:
+        image: `(channels, *spatial)`: a tensor or a NumPy array.
+        begins: The first px of each box, `(axes, n)`.
+        sides: Of the boxes, in px.
+        like: A tensor.
+    """
+    axes = len(sides)
+    places: list[Any] = []
+    for k, (starts, side) in enumerate(zip(begins, sides, strict=True)):
+        shape = [-1 if n == k else 1 for n in range(axes)]
+        places.append(starts.reshape(-1, *(1,) * axes) + np.arange(side).reshape(shape))
+    if isinstance(image, Tensor):
+        places = [torch.from_numpy(place).to(image.device) for place in places]
+    return _like(image[(slice(None), *places)], like).movedim(1, 0)
+
+
+def _like(part: Any, like: Tensor) -> Tensor:
+    """Return an array as a tensor on the device and of the type of `like`."""
     if not isinstance(part, Tensor):
         # PyTorch takes neither read-only arrays nor those of another byte order.
         part = np.asarray(part)

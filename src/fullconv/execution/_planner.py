@@ -15,10 +15,10 @@ from fullconv.execution._choose import Floats, Price, cheapest_blocks
 from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
-from fullconv.execution._reads import Blocks, Ints, Reads
+from fullconv.execution._reads import Blocks, Cover, Ints, Reads
 from fullconv.execution._speed import START_SHARE, Speed
 from fullconv.execution._spread import Mask, Spread
-from fullconv.geometry import Box, Geometry, Window, grid_blocks, least_window
+from fullconv.geometry import Geometry, grid_blocks, least_window
 from fullconv.tracing import record, trace_for
 
 Covering = Literal["cheapest", "whole", "units"]
@@ -61,6 +61,7 @@ class Planner:
         # Raised as copies: what is raised keeps the frames that it passed, and the images in them.
         self._refusals: dict[int, NotLocalError] = {}
         self._wholes: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
+        self._reads: dict[tuple[int, ...], Reads] = {}
 
     def geometry(self, channels: int, shape: tuple[int, ...]) -> Geometry:
         """Return the geometry of the network for images of this shape.
@@ -116,7 +117,7 @@ class Planner:
         map_shape: tuple[int, ...],
         chosen: Spread | None,
         covering: Covering = "cheapest",
-    ) -> list[Window]:
+    ) -> Cover:
         """Return windows that own every chosen unit once.
 
         Args:
@@ -131,28 +132,31 @@ class Planner:
             FullconvError: If the map is of another shape, or `memory` is too little for a window.
         """
         if chosen is not None and not chosen.any():
-            return []
+            return Cover.nowhere(len(shape))
         if self.memory is None and (
             covering == "whole" or (chosen is None and covering != "units")
         ):
-            return [_one_window(shape, map_shape)]
+            return Cover.whole(shape, map_shape)
         try:
             geometry = self.geometry(channels, shape)
         except NotLocalError:
             if covering == "units" or not self._fits_whole(channels, shape):
                 raise
-            return [_one_window(shape, map_shape)]
+            return Cover.whole(shape, map_shape)
         _check_map(geometry, shape, map_shape)
         costs = self.costs(channels, geometry)
+        reads = self._reads_of(geometry, shape)
         if covering == "units":
-            found = (Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen).each()
+            chosen = Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen
+            found = reads(chosen.each())
+        elif chosen is None or covering == "whole":
+            found = reads(self._grid(geometry, shape, costs, chosen))
         else:
-            found = self._blocks(geometry, shape, chosen, costs, covering)
-        reads = Reads(geometry, shape)
-        self._check_fits(reads.sides(found), geometry, shape, costs)
-        return reads.windows(found)
+            found = self._cheapest(geometry, reads, shape, chosen, costs)
+        self._check_fits(found.sides, geometry, shape, costs)
+        return found
 
-    def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> list[Window]:
+    def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> Cover:
         """Return windows that own every unit of an image; one window if a whole batch fits.
 
         Raises:
@@ -160,7 +164,7 @@ class Planner:
             FullconvError: If the network does not take the shape, or `memory` is too little.
         """
         if self._fits_whole(channels, shape, batch):
-            return [_one_window(shape, self._whole(channels, shape)[1])]
+            return Cover.whole(shape, self._whole(channels, shape)[1])
         map_shape = self.geometry(channels, shape).map_shape(shape)
         return self.cover(channels, shape, map_shape, None)
 
@@ -227,20 +231,23 @@ class Planner:
             operations = count * WITH_BACKWARD * float(known.operations(sides))
             self.speed.measured(operations, seconds)
 
-    def _blocks(
+    def _reads_of(self, geometry: Geometry, shape: tuple[int, ...]) -> Reads:
+        """Return what windows read on images of this shape."""
+        if shape not in self._reads:
+            self._reads[shape] = Reads(geometry, shape)
+        return self._reads[shape]
+
+    def _cheapest(
         self,
         geometry: Geometry,
+        reads: Reads,
         shape: tuple[int, ...],
-        chosen: Spread | None,
+        chosen: Spread,
         costs: Costs,
-        covering: Covering,
-    ) -> Blocks:
-        """Return the boxes of units whose windows are the cheapest; ``whole`` takes the grid."""
-        if chosen is None or covering == "whole":
-            return self._grid(geometry, shape, costs, chosen)
+    ) -> Cover:
+        """Return the boxes of chosen units, with their windows, that cost the least."""
         if chosen.count == 1:
-            return chosen.each()
-        reads = Reads(geometry, shape)
+            return reads(chosen.each())
 
         def price(sides: Ints) -> Floats:
             seconds = self.speed.seconds(WITH_BACKWARD * costs.operations(sides))
@@ -248,14 +255,15 @@ class Planner:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        covers = [self._grid(geometry, shape, costs, chosen)]
+        covers = [reads(self._grid(geometry, shape, costs, chosen))]
         if chosen.count <= MOST_SINGLE:
-            covers.append(chosen.each())
-        seconds = [self._seconds(reads.sides(cover), price) for cover in covers]
+            covers.append(reads(chosen.each()))
+            covers.append(reads.alike(covers[-1]))
+        seconds = [self._seconds(cover.sides, price) for cover in covers]
         if min(seconds) > SEARCHES * self._search_s:
             start = time.perf_counter()
-            covers.append(cheapest_blocks(geometry, reads, chosen, price))
-            seconds.append(self._seconds(reads.sides(covers[-1]), price))
+            covers.append(reads(cheapest_blocks(geometry, reads, chosen, price)))
+            seconds.append(self._seconds(covers[-1].sides, price))
             self._search_s = time.perf_counter() - start
         return min(zip(seconds, covers, strict=True), key=lambda pair: pair[0])[1]
 
@@ -311,11 +319,7 @@ class Planner:
             self._drops.clear()
             self._refusals.clear()
             self._wholes.clear()
-
-
-def _one_window(shape: tuple[int, ...], map_shape: tuple[int, ...]) -> Window:
-    units = Box.whole(map_shape)
-    return Window(units=units, reads=Box.whole(shape), inside=units)
+            self._reads.clear()
 
 
 def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:

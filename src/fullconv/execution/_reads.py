@@ -28,6 +28,72 @@ class Blocks:
         return self.lows.shape[1]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """Windows that own boxes of units, one each, as arrays.
+
+    Attributes:
+        blocks: The boxes.
+        begins: The first px that each window reads, `(axes, n)`.
+        ends: One past the last.
+        back: Units of the whole map before the first of each window's own.
+    """
+
+    blocks: Blocks
+    begins: Ints
+    ends: Ints
+    back: Ints
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @staticmethod
+    def nowhere(axes: int) -> Cover:
+        """Return no window at all."""
+        none = np.empty((axes, 0), np.int64)
+        return Cover(Blocks(none, none), none, none, none)
+
+    @staticmethod
+    def whole(shape: tuple[int, ...], map_shape: tuple[int, ...]) -> Cover:
+        """Return one window: an image of a shape, with all units of its map."""
+        start = np.zeros((len(shape), 1), np.int64)
+        units = Blocks(start, np.array(map_shape)[:, None])
+        return Cover(units, start, np.array(shape)[:, None], start)
+
+    @property
+    def sides(self) -> Ints:
+        """The sides of the windows, in px, `(axes, n)`."""
+        return self.ends - self.begins
+
+    @property
+    def are_single(self) -> bool:
+        """Whether each window is there for one unit."""
+        return bool((self.blocks.highs - self.blocks.lows == 1).all())
+
+    def __getitem__(self, which: slice | NDArray[np.intp]) -> Cover:
+        """Return some of the windows."""
+        lows, highs = self.blocks.lows[:, which], self.blocks.highs[:, which]
+        at = (slice(None), which)
+        return Cover(Blocks(lows, highs), self.begins[at], self.ends[at], self.back[at])
+
+    def by_shape(self) -> list[Cover]:
+        """Return the windows of each shape."""
+        _, which = np.unique(self.sides, axis=1, return_inverse=True)
+        return [
+            self[np.flatnonzero(which == number)] for number in range(which.max(initial=-1) + 1)
+        ]
+
+    def windows(self) -> list[Window]:
+        """Return the windows, one by one."""
+        blocks, back = self.blocks, self.back
+        owned, inside = (
+            _boxes(blocks.lows, blocks.highs),
+            _boxes(blocks.lows - back, blocks.highs - back),
+        )
+        found = zip(owned, _boxes(self.begins, self.ends), inside, strict=True)
+        return [Window(units=u, reads=r, inside=i) for u, r, i in found]
+
+
 class Reads:
     """What the windows of boxes of units read, on images of one shape.
 
@@ -39,35 +105,33 @@ class Reads:
     def __init__(self, geometry: Geometry, shape: tuple[int, ...]) -> None:
         self._axes = tuple(zip(geometry.axes, shape, strict=True))
         self._extremes = [_extremes(axis) for axis in geometry.axes]
+        self._periods = np.array([[axis.period] for axis in geometry.axes])
+        self._units = np.array([[axis.units] for axis in geometry.axes])
 
-    def __call__(self, blocks: Blocks) -> tuple[Ints, Ints]:
-        """Return the first px that each window reads, and one past the last, `(axes, n)`."""
+    def __call__(self, blocks: Blocks) -> Cover:
+        """Return the smallest windows that compute these boxes of units exactly."""
         spans = [
             _reads(axis, size, extremes, *ends)
             for (axis, size), extremes, *ends in zip(
                 self._axes, self._extremes, blocks.lows, blocks.highs, strict=True
             )
         ]
-        begins, ends = zip(*spans, strict=True)
-        return np.stack(begins), np.stack(ends)
+        return self._with_back(blocks, spans)
 
-    def sides(self, blocks: Blocks) -> Ints:
-        """Return the sides of the windows, in px, `(axes, n)`."""
-        begins, ends = self(blocks)
-        return ends - begins
+    def alike(self, cover: Cover) -> Cover:
+        """Return windows of the same boxes of units that are all of one shape, so that they run at once.
 
-    def windows(self, blocks: Blocks) -> list[Window]:
-        """Return the windows."""
-        begins, ends = self(blocks)
-        periods = np.array([[axis.period] for axis, _ in self._axes])
-        units = np.array([[axis.units] for axis, _ in self._axes])
-        back = begins // periods * units
-        owned, inside = (
-            _boxes(blocks.lows, blocks.highs),
-            _boxes(blocks.lows - back, blocks.highs - back),
-        )
-        found = zip(owned, _boxes(begins, ends), inside, strict=True)
-        return [Window(units=u, reads=r, inside=i) for u, r, i in found]
+        Those at the image's ends, which reads less there, read further into the image.
+        """
+        spans = [
+            _alike(axis, size, *ends)
+            for (axis, size), *ends in zip(self._axes, cover.begins, cover.ends, strict=True)
+        ]
+        return self._with_back(cover.blocks, spans)
+
+    def _with_back(self, blocks: Blocks, spans: list[tuple[Ints, Ints]]) -> Cover:
+        begins, ends = (np.stack(each) for each in zip(*spans, strict=True))
+        return Cover(blocks, begins, ends, begins // self._periods * self._units)
 
 
 def _boxes(lows: Ints, highs: Ints) -> list[Box]:
@@ -93,6 +157,20 @@ def _reads(
     needed = needed + (size - needed) % period
     end = np.minimum(size, np.maximum(end, begin + needed))
     return np.minimum(begin, np.maximum(0, end - needed) // period * period), end
+
+
+def _alike(axis: Axis, size: int, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """Return windows along an axis grown, by whole periods, until they are all of one length.
+
+    Lengths, like the image's, are of one residue modulo the period, so that a window that ends with the
+    image may begin any window's length before it.
+    """
+    side = int((ends - begins).max())
+    if (begins + side >= size).any():  # one that comes to a border holds what that needs
+        needed = max(side, *axis.borders)
+        side = min(size, needed + (size - needed) % axis.period)
+    grown = np.minimum(begins + side, size)
+    return grown - side, grown
 
 
 @cache

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.execution._descents import Descents
-from fullconv.execution._jobs import Job
+from fullconv.execution._jobs import OneWindow
 from fullconv.execution._losses import counted, unit_losses, weighed
 from fullconv.execution._memory import keep_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights, read
@@ -31,7 +31,7 @@ class StepDown:
     ) -> None:
         self._net, self._criterion, self._descents = net, criterion, descents
 
-    def there(self, job: Job) -> Tensor:
+    def there(self, job: OneWindow) -> Tensor:
         """Return the summed loss of an image, without gradients."""
         assert job.down is not None
         total = self._zero()
@@ -41,7 +41,7 @@ class StepDown:
         return total
 
     def there_and_back(
-        self, job: Job, scale: float, leaves: Sequence[Tensor]
+        self, job: OneWindow, scale: float, leaves: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         """Return the summed loss of an image times `scale`, and its gradient for each leaf."""
         assert job.down is not None
@@ -57,7 +57,7 @@ class StepDown:
         grads = Rewinding(self._rolling(job), job.down).back(self._rows_of(job), leaves, outer)
         return total, grads
 
-    def _share(self, job: Job, first: int, piece: Tensor) -> Tensor | None:
+    def _share(self, job: OneWindow, first: int, piece: Tensor) -> Tensor | None:
         """Return the summed loss of some rows of a map; None where none of their units counts."""
         box = _rows(first, first + piece.shape[2], job.window.units.stop[1:])
         terms = job.find(box)
@@ -66,11 +66,11 @@ class StepDown:
         losses = unit_losses(self._criterion, [counted(piece[0], terms)], [terms])
         return weighed(losses, [terms])
 
-    def _rolling(self, job: Job) -> Rolling:
+    def _rolling(self, job: OneWindow) -> Rolling:
         keep_freed_memory()
         return self._descents.rolling(job.image.shape[0], job.window.reads.shape)
 
-    def _rows_of(self, job: Job) -> Read:
+    def _rows_of(self, job: OneWindow) -> Read:
         """Return what reads rows of an image."""
         like, columns = like_weights(self._net), job.window.reads.stop[1:]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -16,11 +16,20 @@ from fullconv.execution._checks import check_lengths, labels_of
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement, none_needed
 from fullconv.execution._handed import add_up, gradients, handed
-from fullconv.execution._jobs import Job, Loaded, loaded
-from fullconv.execution._losses import counted, unit_losses, weighed
+from fullconv.execution._jobs import (
+    Job,
+    Loaded,
+    OneWindow,
+    batches_of,
+    jobs_of,
+    loaded,
+    numbered,
+)
+from fullconv.execution._losses import unit_losses, weighed
 from fullconv.execution._memory import parse_memory, return_freed_memory
-from fullconv.execution._pixels import laid_out, like_weights, read
+from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Covering, Planner
+from fullconv.execution._reads import Cover
 from fullconv.execution._step_down import StepDown
 from fullconv.execution._units import Chosen, choose, valid_terms
 from fullconv.geometry import Box, Window
@@ -115,8 +124,8 @@ class StepLoss(nn.Module):
         """
         jobs, weight = self._jobs(images, targets, units)
         scale = 1 / weight if self.reduction == "mean" and weight else 1.0
-        downs = [job for job in jobs if job.down]
-        batches = list(self._batches([job for job in jobs if not job.down]))
+        downs = [job for job in jobs if isinstance(job, OneWindow) and job.down]
+        batches = list(self._batches([job for job in jobs if job not in downs]))
         if any(self._is_tight(batch) for batch in batches):
             return_freed_memory()
         self._agree = self._agreement(jobs)
@@ -137,21 +146,21 @@ class StepLoss(nn.Module):
             for image, target in zip(images, targets, strict=True):
                 labels = labels_of(target, image)
                 each = torch.zeros(labels.shape, device=getattr(labels, "device", None))
-                jobs = self._windows(image, choose(labels, None, None))
-                agree = self._agreement(jobs)
+                every = choose(labels, None, None)
+                jobs = jobs_of(image, every, self._cover(image, every), 0)
+                self._agree = self._agreement(jobs)
                 for batch in loaded(list(self._batches(jobs))):
-                    with agree([(one.job.number, one.job.window) for one in batch]):
-                        losses = self._each(batch)
-                    rows = torch.split(losses, [len(one.terms.targets) for one in batch])
-                    for one, part in zip(batch, rows, strict=True):
-                        units = one.job.window.units
-                        each[units.slices] = part.reshape(units.shape).to(each)
+                    losses = self._each(batch)
+                    windows = [w for one in batch for w in one.job.windows()]
+                    parts = torch.split(losses, [w.units.size for w in windows])
+                    for window, part in zip(windows, parts, strict=True):
+                        each[window.units.slices] = part.reshape(window.units.shape).to(each)
                 found.append(each)
         return found
 
     def cover(self, image: Any, target: Any, units: Any = None) -> list[Window]:
         """Return the windows through which the chosen units of one image are computed."""
-        return [job.window for job in self._jobs([image], [target], [units])[0]]
+        return [w for job in self._jobs([image], [target], [units])[0] for w in job.windows()]
 
     def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[Job], float]:
         """Return the windows of a step, and how much its units count together, if they are averaged."""
@@ -171,28 +180,23 @@ class StepLoss(nn.Module):
 
     def _own(self, image: Any, chosen: Chosen, number: int) -> list[Job]:
         """Return what owns the chosen units of an image: windows, or all of it from top to bottom."""
-        windows = self._windows(image, chosen, number)
-        if self.covering == "units":
-            return windows
+        cover = self._cover(image, chosen)
         shape = tuple(image.shape[1:])
-        down = self._descents.plan(image.shape[0], shape, [job.window for job in windows])
+        down = None
+        if self.covering != "units":
+            down = self._descents.plan(image.shape[0], shape, cover)
         if down is None:
-            return windows
+            return jobs_of(image, chosen, cover, number)
         every = Box.whole(chosen.shape)
         window = Window(units=every, reads=Box.whole(shape), inside=every)
-        return [Job(image, window, chosen.terms, number, alone=True, exact=True, down=down)]
+        return [OneWindow(image, window, chosen.terms, number, alone=True, exact=True, down=down)]
 
-    def _windows(self, image: Any, chosen: Chosen, number: int = 0) -> list[Job]:
+    def _cover(self, image: Any, chosen: Chosen) -> Cover:
         """Return windows of an image that own its chosen units."""
-        cover = self._planner.cover(
-            image.shape[0],
-            tuple(image.shape[1:]),
-            chosen.shape,
-            chosen.spread(),
-            self.covering,
+        shape = tuple(image.shape[1:])
+        return self._planner.cover(
+            image.shape[0], shape, chosen.shape, chosen.spread(), self.covering
         )
-        alone, every = len(cover) == 1, Box.whole(chosen.shape)
-        return [Job(image, w, chosen.terms, number, alone, exact=w.inside == every) for w in cover]
 
     def _crops(self, image: Any, chosen: Chosen, number: int) -> list[Job]:
         """Return the boxes of an image, each cut out by itself."""
@@ -205,7 +209,7 @@ class StepLoss(nn.Module):
             self._planner.know(image.shape[0], tuple(image.shape[1:]))
         map_shape = chosen.shape
         return [
-            Job(
+            OneWindow(
                 image,
                 self._crop(image, box, map_shape),
                 partial(valid_terms, chosen, self._ignore),
@@ -231,20 +235,13 @@ class StepLoss(nn.Module):
 
     def _is_tight(self, batch: Sequence[Job]) -> bool:
         """Return whether a batch of windows takes most of the memory."""
-        image, sides = batch[0].image, batch[0].window.reads.shape
-        return self._planner.is_tight(image.shape[0], sides, len(batch))
+        channels, count = batch[0].image.shape[0], sum(map(len, batch))
+        return self._planner.is_tight(channels, batch[0].sides, count)
 
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """Yield the windows of a step in batches of one shape, as many as may run together."""
-        groups: dict[tuple[int, ...], list[Job]] = {}
-        for job in jobs:
-            groups.setdefault((job.image.shape[0], *job.window.reads.shape), []).append(job)
         device = like_weights(self.net).device.type
-        for (channels, *sides), group in groups.items():
-            most = self._planner.most_together(channels, tuple(sides), len(group), device)
-            rest = iter(group)
-            while batch := list(islice(rest, most)):
-                yield batch
+        return batches_of(jobs, partial(self._planner.most_together, device=device))
 
     def _agreement(self, jobs: Sequence[Job]) -> Agreement:
         """Return what makes dropout agree where images have several windows."""
@@ -253,7 +250,9 @@ class StepLoss(nn.Module):
             return none_needed
         return self._planner.agreement(cut.image.shape[0], tuple(cut.image.shape[1:]))
 
-    def _in_turn(self, batches: Sequence[list[Job]], downs: Sequence[Job], scale: float) -> Tensor:
+    def _in_turn(
+        self, batches: Sequence[list[Job]], downs: Sequence[OneWindow], scale: float
+    ) -> Tensor:
         """Run each part forward and backward at once, and hand over the sum of their gradients."""
         leaves = [p for p in self.parameters() if p.requires_grad]
         leaves += list({id(i): i for b in (*batches, downs) for i in _differentiable(b)}.values())
@@ -270,7 +269,7 @@ class StepLoss(nn.Module):
     def _forth_and_back(
         self, batch: list[Loaded], scale: float, leaves: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        share = self._agreed_total(batch) * scale
+        share = self._total(batch) * scale
         if not share.requires_grad:
             return share.detach(), [None] * len(leaves)
         return share.detach(), gradients(share, leaves)
@@ -278,10 +277,10 @@ class StepLoss(nn.Module):
     def _at_once(self, batch: list[Loaded]) -> Tensor:
         """Run a batch of windows forward; backward is autograd's, and timed when it comes."""
         start = time.perf_counter()
-        share = self._agreed_total(batch)
+        share = self._total(batch)
         if share.requires_grad:
             forward = time.perf_counter() - start
-            kind = batch[0].image.shape[0], batch[0].reads.shape, len(batch)
+            kind = _kind(batch)
 
             def begun(_: Tensor) -> None:
                 self._note_at_end(*kind, time.perf_counter() - forward)
@@ -293,7 +292,7 @@ class StepLoss(nn.Module):
         """Run a batch of windows forward and backward, and note how long it takes."""
         start = time.perf_counter()
         found = run(batch, *args)
-        self._note(batch[0].image.shape[0], batch[0].reads.shape, len(batch), start)
+        self._note(*_kind(batch), start)
         return found
 
     def _note_at_end(self, channels: int, sides: tuple[int, ...], count: int, start: float) -> None:
@@ -306,10 +305,6 @@ class StepLoss(nn.Module):
         if like_weights(self.net).device.type == "cpu":  # elsewhere, work goes on in the background
             self._planner.note(channels, sides, count, time.perf_counter() - start)
 
-    def _agreed_total(self, batch: list[Loaded]) -> Tensor:
-        with self._agree([(one.job.number, one.job.window) for one in batch]):
-            return self._total(batch)
-
     def _total(self, batch: list[Loaded]) -> Tensor:
         """Return the summed loss of the units of windows of one shape."""
         return weighed(self._each(batch), [one.terms for one in batch])
@@ -317,9 +312,11 @@ class StepLoss(nn.Module):
     def _each(self, batch: list[Loaded]) -> Tensor:
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
-        stack = torch.stack([read(one.image, one.reads, like) for one in batch])
-        found = the_map(self.net(laid_out(stack, self.net)))
-        rows = [_rows(part, one) for one, part in zip(batch, found, strict=True)]
+        stack = torch.cat([one.pixels(like) for one in batch])
+        with self._agree(pair for one in batch for pair in numbered(one.job)):
+            maps = the_map(self.net(laid_out(stack, self.net)))
+        parts = torch.split(maps, [len(one.job) for one in batch])
+        rows = [one.rows(part) for one, part in zip(batch, parts, strict=True)]
         return unit_losses(self.criterion, rows, [one.terms for one in batch])
 
     def _nothing(self) -> Tensor:
@@ -330,17 +327,10 @@ class StepLoss(nn.Module):
         return handed(torch.zeros((), device=like.device, dtype=like.dtype), leaves, sums)
 
 
-def _rows(part: Tensor, one: Loaded) -> Tensor:
-    """Return the logits of the units of a window that count, `(n, classes)`."""
-    job, inside = one.job, one.job.window.inside
-    shape = tuple(part.shape[1:])
-    beyond = any(a > b for a, b in zip(inside.stop, shape, strict=True))
-    if beyond or (job.exact and inside.stop != shape):
-        raise FullconvError(
-            f"`targets` must have the shape of the map: the network's map of {job.window.reads.shape} "
-            f"px is {tuple(part.shape[1:])}, got labels of which it owns {job.window.units.shape}"
-        )
-    return counted(part[(slice(None), *inside.slices)], one.terms)
+def _kind(batch: Sequence[Loaded]) -> tuple[int, tuple[int, ...], int]:
+    """Return the channels, sides and number of a batch's windows."""
+    jobs = [one.job for one in batch]
+    return jobs[0].image.shape[0], jobs[0].sides, sum(map(len, jobs))
 
 
 def _differentiable(batch: Sequence[Job]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from fullconv.execution._handed import add_up, gradients, refuse_graph
 from fullconv.execution._memory import keep_freed_memory, parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
+from fullconv.execution._reads import Cover
 from fullconv.execution._rewind import Rewind
 from fullconv.execution._rewinding import Rewinding
 from fullconv.execution._rolling import Read
@@ -61,7 +62,7 @@ class Streamed(nn.Module):
         batch, channels, *shape = images.shape
         sides = tuple(shape)
         cover = self._planner.whole_cover(channels, sides, batch)
-        if len(cover) == 1 and cover[0].reads.shape == sides:
+        if len(cover) == 1 and tuple(cover.sides[:, 0]) == sides:
             return self.net(laid_out(images, self.net))
         leaves = [p for p in self.net.parameters() if p.requires_grad]
         down = self._descents.plan(channels, sides, cover, 1 + WITH_BACKWARD)
@@ -70,13 +71,13 @@ class Streamed(nn.Module):
         return_freed_memory()
         return _Stream.apply(self, self._parts(images, cover), images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
 
-    def _parts(self, images: Tensor, cover: Sequence[Window]) -> list[tuple[slice, Window]]:
+    def _parts(self, images: Tensor, cover: Cover) -> list[tuple[slice, Window]]:
         """Return which images and which window each run of the network takes."""
         batch, channels = images.shape[:2]
         device = like_weights(self.net).device.type
         return [
             (slice(start, start + most), window)
-            for window in cover
+            for window in cover.windows()
             for most in [self._planner.most_together(channels, window.reads.shape, batch, device)]
             for start in range(0, batch, most)
         ]
@@ -154,13 +155,13 @@ class _Descent(torch.autograd.Function):
         ctx: Any,
         net: Streamed,
         plan: Rewind,
-        cover: Sequence[Window],
+        cover: Cover,
         images: Tensor,
         *leaves: Tensor,
     ) -> Tensor:
         ctx.net, ctx.plan = net, plan
         ctx.save_for_backward(images, *leaves)
-        shape = [max(each) for each in zip(*(w.units.stop for w in cover), strict=True)]
+        shape = cover.blocks.highs.max(1).tolist()
         found: Tensor | None = None
         for number in range(len(images)):
             ctx.way = net.descent(images, plan)  # the last one is gone back first

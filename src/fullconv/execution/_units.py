@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fullconv.errors import FullconvError
 from fullconv.execution._checks import check_boxes
+from fullconv.execution._reads import Ints
 from fullconv.execution._spread import Boxes, Mask, Spread
 from fullconv.geometry import Box
 
@@ -157,6 +158,13 @@ class HeldChosen:
         if self.counts is None:
             return Terms(None, labels.flatten(), None)
         return _picked(labels, self.counts[box.slices].to(labels.device))
+
+    def terms_at(self, units: Ints) -> Terms:
+        """Return units that count, given their places `(axes, n)`."""
+        at = tuple(torch.from_numpy(units).to(self.targets.device))
+        if self.counts is None or self.counts.dtype == torch.bool:
+            return Terms(None, self.targets[at], None)
+        return Terms(None, self.targets[at], self.counts.to(self.targets.device)[at])
 
     def pieces(self) -> Iterator[Box]:
         """Yield boxes, no two of which meet, that hold all units that count."""

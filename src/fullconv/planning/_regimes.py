@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution import WITH_BACKWARD, Descents, Mask, Planner, Rewind, operations
-from fullconv.geometry import Box, Window, least_window
+from fullconv.execution import WITH_BACKWARD, Cover, Descents, Mask, Planner, Rewind, operations
+from fullconv.geometry import Box, least_window
 from fullconv.planning._gauge import Gauge
 from fullconv.planning._ledger import Course
 from fullconv.planning._rehearsal import rehearse_windows
@@ -289,14 +289,14 @@ def _planned(draft: Draft, name: str, units: Sequence[Alike], step_bytes: int | 
         return _down_images(draft, name, units, descents, downs[0])
     counts: Counter[tuple[int, ...]] = Counter()
     for cover, (_, alike) in zip(covers, units, strict=True):
-        for shape, count in Counter(window.reads.shape for window in cover).items():
+        for shape, count in Counter(zip(*cover.sides.tolist(), strict=True)).items():
             counts[shape] += count * alike
     device = draft.stage.device.type
     together = {
         shape: min(count, planner.most_together(channels, shape, count, device))
         for shape, count in counts.items()
     }
-    windows = (window for cover in covers for window in cover)
+    windows = (window for cover in covers for window in cover.windows())
     largest = max(windows, key=lambda w: together[w.reads.shape] * w.reads.size)
     most, images = together[largest.reads.shape], _num_images(units)
     taken = _taken(draft, largest.reads.shape, largest.inside, most, images)
@@ -317,7 +317,7 @@ def _planned(draft: Draft, name: str, units: Sequence[Alike], step_bytes: int | 
     )
 
 
-def _down(draft: Draft, descents: Descents, cover: Sequence[Window]) -> Rewind | None:
+def _down(draft: Draft, descents: Descents, cover: Cover) -> Rewind | None:
     """Return how an image runs down the network and back, where that costs less than its windows."""
     with draft.stage.manner.cast(draft.stage.device):
         return descents.plan(draft.shape[0], draft.sides, cover)
