@@ -16,6 +16,7 @@ from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
 from fullconv.execution._reads import Blocks, Cover, Ints, Reads
+from fullconv.execution._searching import Searches
 from fullconv.execution._speed import START_SHARE, Speed
 from fullconv.execution._spread import Mask, Spread
 from fullconv.geometry import Geometry, grid_blocks, least_window
@@ -25,12 +26,6 @@ Covering = Literal["cheapest", "whole", "units"]
 
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 2**13
-
-# Covers between the ends are searched for where the better end takes so many times as long as that: a
-# search in vain makes a step a twentieth longer at most.
-SEARCHES = 20
-# Until one has been timed: the seconds of a search.
-SEARCH_S = 5e-3
 
 # How far a process grew past the bytes that were in use, where it kept blocks that had been freed.
 KEPT = 2.1
@@ -53,7 +48,7 @@ class Planner:
     def __init__(self, net: nn.Module, memory: int | None) -> None:
         self.net, self.memory = net, memory
         self.speed = Speed()
-        self._search_s = SEARCH_S
+        self._searches = Searches()
         self.modes: tuple[object, ...] = ()
         self._geometries: list[Geometry] = []
         self._costs: dict[tuple[int, int], Costs] = {}
@@ -150,7 +145,7 @@ class Planner:
             chosen = Mask(np.ones(map_shape, np.bool_)) if chosen is None else chosen
             found = reads(chosen.each())
         elif chosen is None or covering == "whole":
-            found = reads(self._grid(geometry, shape, costs, chosen))
+            found = self._grid(geometry, reads, shape, costs, chosen)
         else:
             found = self._cheapest(geometry, reads, shape, chosen, costs)
         self._check_fits(found.sides, geometry, shape, costs)
@@ -255,38 +250,47 @@ class Planner:
                 return seconds
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
-        covers = [reads(self._grid(geometry, shape, costs, chosen))]
+        covers = [self._grid(geometry, reads, shape, costs, chosen)]
         if chosen.count <= MOST_SINGLE:
             covers.append(reads(chosen.each()))
-            covers.append(reads.alike(covers[-1]))
-        seconds = [self._seconds(cover.sides, price) for cover in covers]
-        if min(seconds) > SEARCHES * self._search_s:
+            if len(covers[-1].shapes()[1]) > 1:
+                covers.append(reads.alike(covers[-1]))
+        seconds = [self._seconds(cover, price) for cover in covers]
+        kind = shape, chosen.count.bit_length()
+        if self._searches.pays(kind, min(seconds)):
             start = time.perf_counter()
             covers.append(reads(cheapest_blocks(geometry, reads, chosen, price)))
-            seconds.append(self._seconds(covers[-1].sides, price))
-            self._search_s = time.perf_counter() - start
+            seconds.append(self._seconds(covers[-1], price))
+            saved = min(seconds[:-1]) - seconds[-1]
+            self._searches.note(kind, time.perf_counter() - start, saved)
         return min(zip(seconds, covers, strict=True), key=lambda pair: pair[0])[1]
 
-    def _seconds(self, sides: Ints, price: Price) -> float:
+    def _seconds(self, cover: Cover, price: Price) -> float:
         """Return the seconds of a cover, whose windows of one shape start together."""
-        starts = len(set(zip(*sides.tolist(), strict=True))) - START_SHARE * sides.shape[1]
-        return float(price(sides).sum()) + self.speed.start * starts
+        shapes, counts, _ = cover.shapes()
+        starts = len(counts) - START_SHARE * len(cover)
+        return float(price(shapes) @ counts) + self.speed.start * starts
 
     def _grid(
-        self, geometry: Geometry, shape: tuple[int, ...], costs: Costs, chosen: Spread | None
-    ) -> Blocks:
+        self,
+        geometry: Geometry,
+        reads: Reads,
+        shape: tuple[int, ...],
+        costs: Costs,
+        chosen: Spread | None,
+    ) -> Cover:
         """Return the grid of boxes of units that fits the memory, where some are chosen.
 
         If none fits, it is the finest.
         """
-        most = None
-        if self.memory is not None:
-            # The bytes of each px fall with the size of the window.
-            lows = geometry.nearest_shapes(geometry.field)[-1]
-            per_px = max(float(costs.training_bytes(s)) / prod(s) for s in (lows, shape))
-            most = max(prod(least_window(geometry, shape)), int(self.memory / per_px))
         map_shape = geometry.map_shape(shape)
-        blocks = map_shape if most is None else grid_blocks(geometry, shape, most)
+        if self.memory is None:
+            return Cover.whole(shape, map_shape)
+        # The bytes of each px fall with the size of the window.
+        lows = geometry.nearest_shapes(geometry.field)[-1]
+        per_px = max(float(costs.training_bytes(s)) / prod(s) for s in (lows, shape))
+        most = max(prod(least_window(geometry, shape)), int(self.memory / per_px))
+        blocks = grid_blocks(geometry, shape, most)
         grid = tuple(-(-m // b) for m, b in zip(map_shape, blocks, strict=True))
         if chosen is None:
             places = np.indices(grid).reshape(len(grid), -1)
@@ -294,7 +298,7 @@ class Planner:
             places = chosen.cells(blocks, grid)
         sides = np.array(blocks)[:, None]
         ends = np.minimum((places + 1) * sides, np.array(map_shape)[:, None])
-        return Blocks(places * sides, ends)
+        return reads(Blocks(places * sides, ends))
 
     def _check_fits(
         self, sides: Ints, geometry: Geometry, shape: tuple[int, ...], costs: Costs

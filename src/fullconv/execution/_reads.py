@@ -70,6 +70,16 @@ class Cover:
         """Whether each window is there for one unit."""
         return bool((self.blocks.highs - self.blocks.lows == 1).all())
 
+    def shapes(self) -> tuple[Ints, Ints, Ints]:
+        """Return the different shapes `(axes, k)`, how many windows each has, and which each window has."""
+        sides = self.sides
+        if (sides == sides[:, :1]).all():
+            return sides[:, :1], np.array([len(self)]), np.zeros(len(self), np.int64)
+        # Many times as fast as `unique` of several axes.
+        codes = np.ravel_multi_index(tuple(sides), tuple(sides.max(1) + 1))
+        _, first, which, counts = np.unique(codes, True, True, True)
+        return sides[:, first], counts, which
+
     def __getitem__(self, which: slice | NDArray[np.intp]) -> Cover:
         """Return some of the windows."""
         lows, highs = self.blocks.lows[:, which], self.blocks.highs[:, which]
@@ -78,10 +88,8 @@ class Cover:
 
     def by_shape(self) -> list[Cover]:
         """Return the windows of each shape."""
-        _, which = np.unique(self.sides, axis=1, return_inverse=True)
-        return [
-            self[np.flatnonzero(which == number)] for number in range(which.max(initial=-1) + 1)
-        ]
+        _, counts, which = self.shapes()
+        return [self[np.flatnonzero(which == number)] for number in range(len(counts))]
 
     def windows(self) -> list[Window]:
         """Return the windows, one by one."""

@@ -101,11 +101,17 @@ def choose(targets: Any, units: Any, ignore: int | None) -> Chosen:
         counts = torch.zeros(targets.shape, device=targets.device)
         for box in boxes:
             counts[box.slices] += 1
-    valid = None if ignore is None else targets != ignore
-    if valid is not None and not valid.all():
-        valid = valid.to(targets.device if counts is None else counts.device)
-        counts = valid if counts is None else counts * valid
-    return HeldChosen(targets, counts, boxes)
+    return HeldChosen(targets, _valid_counts(targets, counts, ignore), boxes)
+
+
+def _valid_counts(targets: Tensor, counts: Tensor | None, ignore: int | None) -> Tensor | None:
+    """Return how much each unit counts; those without a label that counts do not."""
+    if ignore is None:
+        return counts
+    valid = targets != ignore
+    if counts is None:
+        return None if valid.all() else valid
+    return counts * valid.to(counts.device)
 
 
 def valid_terms(chosen: Chosen, ignore: int | None, box: Box) -> Terms:
@@ -137,7 +143,8 @@ class HeldChosen:
         """Return where the units lie; None for everywhere."""
         if self.counts is None:
             return None
-        found = (self.counts != 0).cpu().numpy()
+        counts = self.counts
+        found = (counts if counts.dtype == torch.bool else counts != 0).cpu().numpy()
         return None if found.all() else Mask(found)
 
     def weight(self) -> float:
