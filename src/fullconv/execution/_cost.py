@@ -65,11 +65,15 @@ class Costs:
         operations: Of a forward pass; multiplications and additions counted apart.
         forward_bytes: The most that a forward pass without gradients names at once.
         kept_bytes: What a forward pass keeps for its backward.
+        draws: Whether it draws random numbers.
+        written: Buffers that it writes into while it runs, by name.
     """
 
     operations: Polynomial
     forward_bytes: Polynomial
     kept_bytes: Polynomial
+    draws: bool
+    written: tuple[str, ...]
 
     def training_bytes(self, sizes: Sizes) -> Any:
         """Return the memory that a forward and backward pass over one window adds."""
@@ -82,17 +86,22 @@ def costs_of(net: nn.Module, channels: int, geometry: Geometry) -> Costs:
     lows = geometry.nearest_shapes(start)[-1]
     highs = tuple(low + 4 * axis.period for low, axis in zip(lows, geometry.axes, strict=True))
     found: dict[str, list[float]] = {"operations": [], "forward_bytes": [], "kept_bytes": []}
+    draws, written = False, ()
     for shape in product(*zip(lows, highs, strict=True)):
         program = record(net, channels, shape)
         found["operations"].append(operations(program))
         found["forward_bytes"].append(forward_bytes(program))
         found["kept_bytes"].append(kept_bytes(net, channels, shape, program))
+        written = program.written
+        draws |= any(torch.Tag.nondeterministic_seeded in call.op.tags for call in program.calls)
     corners = (2,) * len(lows)
     return Costs(
         **{
             name: Polynomial(lows, highs, np.array(values, np.float64).reshape(corners))
             for name, values in found.items()
-        }
+        },
+        draws=draws,
+        written=written,
     )
 
 

@@ -9,6 +9,7 @@ from fullconv.execution._planner import Planner
 from fullconv.execution._reads import Cover
 from fullconv.execution._rewind import Rewind, rewind_bytes, rewind_within
 from fullconv.execution._rolling import Rolling
+from fullconv.execution._same_gradient import same_gradient
 from fullconv.tracing import Stages, stages
 
 
@@ -24,6 +25,7 @@ class Descents:
         self._modes: tuple[object, ...] = ()
         self._stages: dict[tuple[object, ...], Stages | None] = {}
         self._plans: dict[tuple[object, ...], Rewind | None] = {}
+        self._same: dict[tuple[object, ...], bool] = {}
 
     def plan(
         self,
@@ -72,13 +74,9 @@ class Descents:
         return Rolling(self._planner.net, found)
 
     def _random(self, channels: int, shape: tuple[int, ...]) -> bool:
-        """Return whether numbers are dropped."""
-        if not any(module.training for module in self._planner.net.modules()):
-            return False
+        """Return whether the network draws random numbers."""
         try:
-            return bool(
-                self._planner.drops(channels, self._planner.geometry(channels, shape)).rates
-            )
+            return self._planner.draws(channels, shape)
         except NotLocalError:
             return True
 
@@ -88,8 +86,17 @@ class Descents:
         found = self._staged(channels, shape)
         key = memory, cast_now(self._planner.net), channels, *shape
         if found is not None and key not in self._plans:
-            self._plans[key] = rewind_within(found, kept_bytes, memory)
+            same = self._is_same(channels, shape)
+            self._plans[key] = rewind_within(found, kept_bytes, memory) if same else None
         return self._plans.get(key)
+
+    def _is_same(self, channels: int, shape: tuple[int, ...]) -> bool:
+        """Return whether running down gives the network's own gradient, as long as its layers stay."""
+        net, geometry = self._planner.net, self._planner.geometry(channels, shape)
+        key = cast_now(net), channels, len(shape)
+        if key not in self._same:
+            self._same[key] = same_gradient(net, channels, geometry)
+        return self._same[key]
 
     def _staged(self, channels: int, shape: tuple[int, ...]) -> Stages | None:
         """Return the stages of the network for images of this shape, as long as its layers stay."""
@@ -97,6 +104,7 @@ class Descents:
             self._modes = self._planner.modes
             self._stages.clear()
             self._plans.clear()
+            self._same.clear()
         net = self._planner.net
         key = cast_now(net), channels, *shape
         if key not in self._stages:

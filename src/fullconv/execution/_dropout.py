@@ -48,7 +48,7 @@ def none_needed(windows: Iterable[tuple[int, Window]]) -> AbstractContextManager
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """The dropouts of a network in training.
+    """The dropouts of a network, those that do nothing now too: that may change from step to step.
 
     Attributes:
         rates: For each call, the positions of its tensor per px along each axis; None for one that
@@ -100,7 +100,7 @@ class Agreed(TorchFunctionMode):
     def __init__(self, drops: Drops, seed: int, windows: Iterable[tuple[int, Window]]) -> None:
         super().__init__()
         self._drops, self._seed, self._windows = drops, seed, list(windows)
-        self._calls = count()
+        self._calls, self._axes = count(), len(self._windows[0][1].reads.start)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -109,20 +109,21 @@ class Agreed(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ELEMENTS | CHANNELS:
             image, p = _active(*args, **kwargs)
+            call = next(self._calls) if image.ndim == 2 + self._axes else None
             if p and _computed_again():
                 raise FullconvError(
                     "`net` must not run dropout inside activation checkpointing where images are cut "
                     "into windows, since backward would drop other numbers: take dropout out of the "
                     "checkpointed part, or give more `memory`"
                 )
-            if p:
-                return image * self._kept(image, p, next(self._calls)) / (1 - p)
+            if p and call is not None:
+                return image * self._kept(image, p, call) / (1 - p)
         return func(*args, **kwargs)
 
     def _kept(self, batch: Tensor, p: float, call: int) -> Tensor:
         """Return which numbers stay, 1 or 0, in a shape that goes with the batch's."""
         rates = self._drops.rates[call]
-        axes = batch.ndim - 2
+        axes = self._axes
         kept: list[Tensor] = []
         for image, window in self._windows:
             start = _mixed(_mixed(self._seed + call) + image)
@@ -157,8 +158,10 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ELEMENTS | CHANNELS:
             image, p = _active(*args, **kwargs)
-            if p and image.ndim == 2 + self._axes:
+            if image.ndim == 2 + self._axes:
                 self.shapes.append(tuple(image.shape[2:]) if func in ELEMENTS else None)
+                return image
+            if not p:
                 return image
         return func(*args, **kwargs)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,8 +45,44 @@ def gradients(
     inputs: Sequence[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
 ) -> Sequence[Tensor | None]:
-    """Return the gradient of each input; None for those that the outputs do not depend on."""
-    return torch.autograd.grad(outputs, inputs, grad_outputs, allow_unused=True)
+    """Return the gradient of each input; None for those that the outputs do not depend on.
+
+    Hooks of the inputs are left for the sum of such gradients, which autograd is handed.
+    """
+    with _without_hooks(inputs):
+        return torch.autograd.grad(outputs, inputs, grad_outputs, allow_unused=True)
+
+
+# Powers of two by which the loss of a window is multiplied while its gradients are of float16, the
+# largest first: whatever the loss is scaled by later, small ones would have become 0 by then.
+BOOSTS = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
+
+
+def boosted_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Return the gradient of each input, computed by way of float16 without becoming 0 or infinite."""
+    found: Sequence[Tensor | None] = []
+    for boost in BOOSTS:
+        with _without_hooks(inputs):
+            found = torch.autograd.grad(
+                loss * boost, inputs, allow_unused=True, retain_graph=boost != BOOSTS[-1]
+            )
+        if all(grad is None or grad.isfinite().all() for grad in found):  # pyright: ignore[reportUnnecessaryComparison] (may be None)
+            return [None if grad is None else grad / boost for grad in found]  # pyright: ignore[reportUnnecessaryComparison] (may be None)
+    return found
+
+
+@contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Generator[None]:
+    """Keep the hooks of some tensors from being called."""
+    hooks: list[dict[int, Any]] = [t._backward_hooks for t in tensors if t._backward_hooks]
+    kept = [dict(each) for each in hooks]
+    for each in hooks:
+        each.clear()
+    try:
+        yield
+    finally:
+        for each, were in zip(hooks, kept, strict=True):
+            each.update(were)
 
 
 def add_up(sums: list[Tensor | None], grads: Sequence[Tensor | None]) -> None:

@@ -77,6 +77,10 @@ class Job(Protocol):
         """Return some of the windows, not none."""
         ...
 
+    def on(self, image: Any) -> Job:
+        """Return the same windows of another image."""
+        ...
+
     def load(self) -> Loaded:
         """Return the windows with their units, and their pixels where they are not in memory yet."""
         ...
@@ -120,6 +124,10 @@ class OneWindow:
         """Return the window."""
         del start, stop
         return self
+
+    def on(self, image: Any) -> OneWindow:
+        """Return the same window of another image."""
+        return replace(self, image=image)
 
     def load(self) -> Loaded:
         """Return the window with its units, and its pixels where they are not in memory yet."""
@@ -187,6 +195,10 @@ class Singles:
     def part(self, start: int, stop: int) -> Job:
         """Return some of the windows, not none."""
         return replace(self, cover=self.cover[start:stop])
+
+    def on(self, image: Any) -> Singles:
+        """Return the same windows of another image."""
+        return replace(self, image=image)
 
     def load(self) -> Loaded:
         """Return the windows with their units."""
@@ -267,11 +279,13 @@ def numbered(job: Job) -> Iterator[tuple[int, Window]]:
 def loaded(batches: Sequence[list[Job]]) -> Iterator[list[Loaded]]:
     """Yield batches that are ready; the next one is read meanwhile, if it is not in memory.
 
-    Windows in which nothing counts are left out.
+    Windows in which nothing counts are left out, but not whole images, at which norms may look.
     """
 
     def load(batch: list[Job]) -> list[Loaded]:
-        return [one for one in (job.load() for job in batch) if len(one.terms.targets)]
+        return [
+            one for one in (job.load() for job in batch) if one.job.alone or len(one.terms.targets)
+        ]
 
     if any(is_read(job.image) for batch in batches for job in batch):
         found = (ready for _, ready in ahead(batches, load))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,16 @@ def _unit_loss(criterion: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tenso
         ignore_index=criterion.ignore_index,
         label_smoothing=criterion.label_smoothing,
     )
+
+
+def ignored_by(criterion: Callable[..., Any]) -> int | None:
+    """Return the label of the units that a criterion leaves out; None if it names none."""
+    if isinstance(criterion, partial):
+        given = criterion.keywords.get("ignore_index")
+        return ignored_by(criterion.func) if given is None else given
+    if criterion in {F.cross_entropy, F.nll_loss, cross_entropy}:
+        return -100
+    return getattr(criterion, "ignore_index", None)
 
 
 def counted(owned: Tensor, terms: Terms) -> Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from math import prod
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from fullconv.errors import FullconvError, NotLocalError
@@ -26,6 +30,9 @@ Covering = Literal["cheapest", "whole", "units"]
 
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 2**13
+
+# Types of what layers are told: strides, probabilities, modes of padding.
+SETTINGS = frozenset({bool, int, float, str, tuple})
 
 # How far a process grew past the bytes that were in use, where it kept blocks that had been freed.
 KEPT = 2.1
@@ -64,7 +71,7 @@ class Planner:
         Raises:
             NotLocalError: If a layer looks at the whole image.
         """
-        self._forget_other_modes()
+        self._look_first()
         if len(shape) in self._refusals:
             raise copy(self._refusals[len(shape)])
         for known in self._geometries:
@@ -126,7 +133,7 @@ class Planner:
             NotLocalError: If it takes more than one window, and a layer looks at the whole image.
             FullconvError: If the map is of another shape, or `memory` is too little for a window.
         """
-        if chosen is not None and not chosen.any():
+        if chosen is not None and not chosen.any() and self._is_local(channels, shape):
             return Cover.nowhere(len(shape))
         if self.memory is None and (
             covering == "whole" or (chosen is None and covering != "units")
@@ -149,6 +156,8 @@ class Planner:
         else:
             found = self._cheapest(geometry, reads, shape, chosen, costs)
         self._check_fits(found.sides, geometry, shape, costs)
+        if len(found) > 1 and costs.written:
+            raise self._writes(costs.written[0])
         return found
 
     def whole_cover(self, channels: int, shape: tuple[int, ...], batch: int) -> Cover:
@@ -169,13 +178,17 @@ class Planner:
         Raises:
             NotLocalError: If the network draws random numbers in another way.
         """
-        if not any(module.training for module in self.net.modules()):
+        if not self.draws(channels, shape):
             return none_needed
         drops = self.drops(channels, self.geometry(channels, shape))
-        if not drops.rates:
-            return none_needed
-        seed = new_seed()
-        return lambda windows: Agreed(drops, seed, windows)
+        return partial(Agreed, drops, new_seed())
+
+    def draws(self, channels: int, shape: tuple[int, ...]) -> bool:
+        """Return whether the network draws random numbers, on images of this shape."""
+        geometry = self.geometry(channels, shape)
+        if not any(module.training for module in self.net.modules()):
+            return self.costs(channels, geometry).draws
+        return bool(self.drops(channels, geometry).rates)
 
     def most_together(self, channels: int, sides: tuple[int, ...], count: int, device: str) -> int:
         """Return how many of `count` windows of these sides to run together.
@@ -194,6 +207,40 @@ class Planner:
         limit = BATCH_BYTES.get(device, BATCH_BYTES["cuda"])
         return max(1, int(min(limit, self.memory or limit) / max(1.0, each)))
 
+    def check_crop(self, channels: int, sides: tuple[int, ...]) -> None:
+        """Refuse a box that is cut out by itself, if it takes more than the memory.
+
+        Raises:
+            FullconvError: If it does.
+        """
+        known = self._costs.get((channels, len(sides)))
+        each = float(known.training_bytes(sides)) if known else self._whole(channels, sides)[0]
+        if self.memory is not None and each > self.memory:
+            raise FullconvError(
+                f"`memory` must hold one crop, got {in_words(self.memory)} for one of {sides} px: "
+                f"about {in_words(each)} would do"
+            )
+
+    @contextmanager
+    def sized(self, channels: int, shape: tuple[int, ...]) -> Generator[None]:
+        """Say in words where the network fails because it does not take images of this shape.
+
+        Raises:
+            FullconvError: If it does.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            try:
+                self.geometry(channels, shape).map_shape(shape)
+            except NotLocalError:
+                raise error from None
+            except FullconvError as refusal:
+                raise refusal from error
+            raise
+
     def is_tight(self, channels: int, sides: tuple[int, ...], count: int) -> bool:
         """Return whether so many windows of these sides take most of the memory.
 
@@ -211,9 +258,10 @@ class Planner:
 
     def _whole(self, channels: int, shape: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
         """Return the bytes that a step over a whole image takes, and the shape of its map."""
-        self._forget_other_modes()
+        self._look_first()
         if (channels, *shape) not in self._wholes:
-            program = record(self.net, channels, shape)
+            with self.sized(channels, shape):
+                program = record(self.net, channels, shape)
             kept = kept_bytes(self.net, channels, shape, program)
             needed = WORKSPACE * max(kept, forward_bytes(program))
             self._wholes[channels, *shape] = needed, program.output.shape[2:]
@@ -300,6 +348,25 @@ class Planner:
         ends = np.minimum((places + 1) * sides, np.array(map_shape)[:, None])
         return reads(Blocks(places * sides, ends))
 
+    def _is_local(self, channels: int, shape: tuple[int, ...]) -> bool:
+        """Return whether units have fields; if not, images without chosen units count all the same."""
+        try:
+            self.geometry(channels, shape)
+        except NotLocalError:
+            return False
+        return True
+
+    def _writes(self, buffer: str) -> NotLocalError:
+        """Return the error for a buffer that each window would find as the one before it left it."""
+        path, _, name = buffer.rpartition(".")
+        return NotLocalError.at(
+            module=path,
+            module_class=type(self.net.get_submodule(path)).__name__,
+            operator=f"buffer `{name}`",
+            why="it writes into a buffer while it runs, and an image takes several windows",
+            remedies=("put it into eval mode", "use whole images only"),
+        )
+
     def _check_fits(
         self, sides: Ints, geometry: Geometry, shape: tuple[int, ...], costs: Costs
     ) -> None:
@@ -311,11 +378,9 @@ class Planner:
                 f"{shape}: about {in_words(least)} would do"
             )
 
-    def _forget_other_modes(self) -> None:
-        modes: tuple[object, ...] = (
-            *(module.training for module in self.net.modules()),
-            *((p.requires_grad, p.dtype) for p in self.net.parameters()),
-        )
+    def look(self) -> None:
+        """Forget what was found out, if the network has other layers or settings by now."""
+        modes = (*_layers(self.net), *((p.requires_grad, p.dtype) for p in self.net.parameters()))
         if modes != self.modes:
             self.modes = modes
             self._geometries.clear()
@@ -324,6 +389,24 @@ class Planner:
             self._refusals.clear()
             self._wholes.clear()
             self._reads.clear()
+
+    def _look_first(self) -> None:
+        if not self.modes:
+            self.look()
+
+
+def _layers(net: nn.Module) -> Iterator[tuple[object, ...]]:
+    """Yield the layers of a network, and the settings of those that are PyTorch's.
+
+    Others may count their own calls and the like.
+    """
+    for module in net.modules():
+        hooked = bool(module._backward_hooks or module._backward_pre_hooks)
+        if type(module).__module__.startswith("torch.nn."):
+            plain = (v for k, v in vars(module).items() if type(v) in SETTINGS and k[0] != "_")
+            yield id(module), module.training, hooked, *plain
+        else:
+            yield id(module), module.training, hooked
 
 
 def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:

@@ -102,7 +102,7 @@ class Rolling:
         self._read = readers_of(found).keys()
         named = dict(net.named_parameters()) | dict(net.named_buffers())
         self._weights = {value: named[name] for name, value in found.program.weights.items()}
-        self._device = like_weights(net).device.type
+        self._device = like_weights(net).device
 
     def __call__(self, read: Read, rows: int) -> Iterator[tuple[int, Tensor]]:
         """Yield the map from its first row to its last: pieces `(1, classes, rows, ...)`.
@@ -123,7 +123,7 @@ class Rolling:
         values: dict[Value, Tensor] = dict(self._weights)
         with self._as_recorded():
             for call in self.stages.constants:
-                values |= _outputs(call, _run(call, values.get))
+                values |= _outputs(call, _run(call, values.get, self._device))
         return values
 
     def kept(self, state: State) -> dict[Value, Kept]:
@@ -158,7 +158,7 @@ class Rolling:
 
     def _as_recorded(self) -> torch.autocast:
         """Return the context in which operators run: their casts are operators among them."""
-        return torch.autocast(self._device, enabled=False)
+        return torch.autocast(self._device.type, enabled=False)
 
     def _made(
         self, run: Run, kept: dict[Value, Kept], constants: Mapping[Value, Tensor]
@@ -166,7 +166,8 @@ class Rolling:
         """Return the rows of what a stage makes in a run."""
         stage, (start, end) = run.stage, run.reads
         inputs = {value: kept[value].take(start, end) for value in stage.inputs}
-        made = _run(_for_rows(stage, end - start), {**constants, **inputs}.get)
+        call = _for_rows(stage, end - start)
+        made = _run(call, {**constants, **inputs}.get, self._device)
         skip = run.first - int(start * stage.scale)
         return {
             value: part_of(part, stage.dims[value], skip, run.stop - run.first)
@@ -298,9 +299,12 @@ def _with(sizes: Any, place: int, size: int) -> list[int]:
     return changed
 
 
-def _run(call: Call, tensor: Callable[[Value], Any]) -> Any:
-    """Run an operator on tensors in the place of its values."""
+def _run(call: Call, tensor: Callable[[Value], Any], device: torch.device) -> Any:
+    """Run an operator on tensors in the place of its values, on the device of the weights."""
     args: dict[str, Any] = replaced(call.args, Value, tensor)
+    args = replaced(
+        args, torch.device, lambda recorded: device if recorded.type == "meta" else recorded
+    )
     schema = call.op._schema.arguments
     plain = [args[a.name] for a in schema if not a.kwarg_only]
     return call.op(*plain, **{a.name: args[a.name] for a in schema if a.kwarg_only})

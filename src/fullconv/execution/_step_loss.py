@@ -15,7 +15,7 @@ from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution._checks import check_lengths, labels_of
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement, none_needed
-from fullconv.execution._handed import add_up, gradients, handed
+from fullconv.execution._handed import add_up, boosted_gradients, gradients, handed
 from fullconv.execution._jobs import (
     Job,
     Loaded,
@@ -25,9 +25,9 @@ from fullconv.execution._jobs import (
     loaded,
     numbered,
 )
-from fullconv.execution._losses import unit_losses, weighed
+from fullconv.execution._losses import ignored_by, unit_losses, weighed
 from fullconv.execution._memory import parse_memory, return_freed_memory
-from fullconv.execution._pixels import laid_out, like_weights
+from fullconv.execution._pixels import cast_now, laid_out, like_weights
 from fullconv.execution._planner import Covering, Planner
 from fullconv.execution._reads import Cover
 from fullconv.execution._step_down import StepDown
@@ -101,7 +101,7 @@ class StepLoss(nn.Module):
 
     @property
     def _ignore(self) -> int | None:
-        return getattr(self.criterion, "ignore_index", None)
+        return ignored_by(self.criterion)
 
     def forward(self, images: Any, targets: Any, units: Any = None) -> Tensor:
         """Return the loss of a step; its ``backward`` gives the exact gradient.
@@ -133,7 +133,7 @@ class StepLoss(nn.Module):
             return self._in_turn(batches, downs, scale)
         shares = [self._at_once(batch) * scale for batch in loaded(batches)]
         shares += [self._down.there(job) * scale for job in downs]
-        return torch.stack(shares).sum() if shares else self._nothing()
+        return torch.stack(shares).sum() if shares else self._nothing(images)
 
     def losses(self, images: Any, targets: Any) -> list[Tensor]:
         """Return the loss of every unit, one map `(*map_shape)` per image, without gradients.
@@ -141,11 +141,15 @@ class StepLoss(nn.Module):
         The network stays as it is: BatchNorm in training counts nothing twice.
         """
         check_lengths(images, targets, None)
+        self._planner.look()
+        dtype = torch.promote_types(torch.float32, like_weights(self.net).dtype)
         found: list[Tensor] = []
         with torch.no_grad(), buffers_kept(self.net):
             for image, target in zip(images, targets, strict=True):
                 labels = labels_of(target, image)
-                each = torch.zeros(labels.shape, device=getattr(labels, "device", None))
+                each = torch.zeros(
+                    labels.shape, device=getattr(labels, "device", None), dtype=dtype
+                )
                 every = choose(labels, None, None)
                 jobs = jobs_of(image, every, self._cover(image, every), 0)
                 self._agree = self._agreement(jobs)
@@ -165,6 +169,7 @@ class StepLoss(nn.Module):
     def _jobs(self, images: Any, targets: Any, units: Any) -> tuple[list[Job], float]:
         """Return the windows of a step, and how much its units count together, if they are averaged."""
         check_lengths(images, targets, units)
+        self._planner.look()
         jobs: list[Job] = []
         weight = 0.0
         for i, image in enumerate(images):
@@ -183,7 +188,8 @@ class StepLoss(nn.Module):
         cover = self._cover(image, chosen)
         shape = tuple(image.shape[1:])
         down = None
-        if self.covering != "units":
+        # On the way back through float16, gradients of a loss that is scaled later would become 0.
+        if self.covering != "units" and cast_now(self.net) != torch.float16:
             down = self._descents.plan(image.shape[0], shape, cover)
         if down is None:
             return jobs_of(image, chosen, cover, number)
@@ -205,33 +211,27 @@ class StepLoss(nn.Module):
                 "`units` must be boxes where each is cut out by itself (`context='crop'`), got a "
                 "tensor or none: take them from `Patchwise(count, size=...)`"
             )
+        windows = [self._crop(image, box, chosen.shape) for box in chosen.boxes]
         if self._planner.memory is not None:  # as many run together as fit
             self._planner.know(image.shape[0], tuple(image.shape[1:]))
-        map_shape = chosen.shape
-        return [
-            OneWindow(
-                image,
-                self._crop(image, box, map_shape),
-                partial(valid_terms, chosen, self._ignore),
-                number,
-                alone=True,
-                exact=True,
-            )
-            for box in chosen.boxes
-        ]
+            for sides in {window.reads.shape for window in windows}:
+                self._planner.check_crop(image.shape[0], sides)
+        find = partial(valid_terms, chosen, self._ignore)
+        exact = tuple(chosen.shape) == tuple(image.shape[1:])
+        return [OneWindow(image, w, find, number, alone=True, exact=exact) for w in windows]
 
     def _crop(self, image: Any, box: Box, map_shape: tuple[int, ...]) -> Window:
-        inside = Box.whole(box.shape)
         shape = tuple(image.shape[1:])
         if map_shape == shape:
-            return Window(units=box, reads=box, inside=inside)
-        field = self._planner.geometry(image.shape[0], shape).field_of_units(box)
-        if not Box.whole(shape).contains(field):
+            return Window(units=box, reads=box, inside=Box.whole(box.shape))
+        geometry = self._planner.geometry(image.shape[0], shape)
+        ends = (0,) * len(map_shape), tuple(size - 1 for size in map_shape)
+        if any(geometry.sees_padding(unit, shape) for unit in ends):
             raise FullconvError(
                 "`net` must not pad where boxes are cut out by themselves and the map is smaller than "
-                f"the image, got units {box} that see {field}, past the image; use `context='image'`"
+                f"the image, got a map of {map_shape} units for {shape} px; use `context='image'`"
             )
-        return Window(units=box, reads=field, inside=inside)
+        return geometry.window(box, shape)
 
     def _is_tight(self, batch: Sequence[Job]) -> bool:
         """Return whether a batch of windows takes most of the memory."""
@@ -254,17 +254,23 @@ class StepLoss(nn.Module):
         self, batches: Sequence[list[Job]], downs: Sequence[OneWindow], scale: float
     ) -> Tensor:
         """Run each part forward and backward at once, and hand over the sum of their gradients."""
-        leaves = [p for p in self.parameters() if p.requires_grad]
-        leaves += list({id(i): i for b in (*batches, downs) for i in _differentiable(b)}.values())
+        weights = [p for p in self.parameters() if p.requires_grad]
+        images = _differentiable([job for batch in (*batches, downs) for job in batch])
+        # An image may have been computed: each part goes back to it, and no further.
+        apart = {id(image): image.detach().requires_grad_() for image in images}
+        leaves = [*weights, *apart.values()]
         sums: list[Tensor | None] = [None] * len(leaves)
         total: Tensor | None = None
-        parts = (self._timed(self._forth_and_back, b, scale, leaves) for b in loaded(batches))
-        for share, grads in chain(
-            parts, (self._down.there_and_back(j, scale, leaves) for j in downs)
-        ):
+        alone = [[job.on(apart.get(id(job.image), job.image)) for job in b] for b in batches]
+        parts = (self._timed(self._forth_and_back, b, scale, leaves) for b in loaded(alone))
+        back = (job.on(apart.get(id(job.image), job.image)) for job in downs)
+        ways = (self._down.there_and_back(job, scale, leaves) for job in back)
+        for share, grads in chain(parts, ways):
             total = share if total is None else total + share
             add_up(sums, grads)
-        return self._nothing() if total is None else handed(total, leaves, sums)
+        if total is None or all(grad is None for grad in sums):
+            return self._nothing([*images])
+        return handed(total, [*weights, *images], sums)
 
     def _forth_and_back(
         self, batch: list[Loaded], scale: float, leaves: Sequence[Tensor]
@@ -272,6 +278,8 @@ class StepLoss(nn.Module):
         share = self._total(batch) * scale
         if not share.requires_grad:
             return share.detach(), [None] * len(leaves)
+        if cast_now(self.net) == torch.float16:
+            return share.detach(), boosted_gradients(share, leaves)
         return share.detach(), gradients(share, leaves)
 
     def _at_once(self, batch: list[Loaded]) -> Tensor:
@@ -313,15 +321,18 @@ class StepLoss(nn.Module):
         """Return the loss of each unit of windows of one shape, `(n,)`."""
         like = like_weights(self.net)
         stack = torch.cat([one.pixels(like) for one in batch])
-        with self._agree(pair for one in batch for pair in numbered(one.job)):
+        agreed = self._agree(pair for one in batch for pair in numbered(one.job))
+        with agreed, self._planner.sized(stack.shape[1], tuple(stack.shape[2:])):
             maps = the_map(self.net(laid_out(stack, self.net)))
         parts = torch.split(maps, [len(one.job) for one in batch])
         rows = [one.rows(part) for one, part in zip(batch, parts, strict=True)]
         return unit_losses(self.criterion, rows, [one.terms for one in batch])
 
-    def _nothing(self) -> Tensor:
+    def _nothing(self, images: Any) -> Tensor:
         """Return the loss of no units: 0, with gradients of 0."""
+        given = [images] if isinstance(images, Tensor) else list(images)
         leaves = [p for p in self.parameters() if p.requires_grad]
+        leaves += [i for i in given if isinstance(i, Tensor) and i.requires_grad]
         like = like_weights(self.net)
         sums = [torch.zeros_like(p) for p in leaves]
         return handed(torch.zeros((), device=like.device, dtype=like.dtype), leaves, sums)
@@ -333,10 +344,11 @@ def _kind(batch: Sequence[Loaded]) -> tuple[int, tuple[int, ...], int]:
     return jobs[0].image.shape[0], jobs[0].sides, sum(map(len, jobs))
 
 
-def _differentiable(batch: Sequence[Job]) -> list[Tensor]:
-    """Return the images of a batch that gradients are asked for."""
-    images = (job.image for job in batch)
-    return [i for i in images if isinstance(i, Tensor) and i.requires_grad]
+def _differentiable(jobs: Sequence[Job]) -> list[Tensor]:
+    """Return the images that gradients are asked for, each once."""
+    images = (job.image for job in jobs)
+    asked = {id(i): i for i in images if isinstance(i, Tensor) and i.requires_grad}
+    return list(asked.values())
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

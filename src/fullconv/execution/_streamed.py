@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullconv.errors import FullconvError
 from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement
@@ -59,17 +60,38 @@ class Streamed(nn.Module):
         return self._map(images)
 
     def _map(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] (users' data)
+            raise FullconvError(
+                "`images` must be a tensor (batch, channels, *spatial), got a "
+                f"{type(images).__name__}: `torch.as_tensor` makes one of an array"
+            )
+        self._planner.look()
         batch, channels, *shape = images.shape
         sides = tuple(shape)
         cover = self._planner.whole_cover(channels, sides, batch)
         if len(cover) == 1 and tuple(cover.sides[:, 0]) == sides:
-            return self.net(laid_out(images, self.net))
+            with self._planner.sized(channels, sides):
+                return self.net(laid_out(images, self.net))
         leaves = [p for p in self.net.parameters() if p.requires_grad]
         down = self._descents.plan(channels, sides, cover, 1 + WITH_BACKWARD)
         if down is not None:
             return _Descent.apply(self, down, cover, images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
         return_freed_memory()
         return _Stream.apply(self, self._parts(images, cover), images, *leaves)  # pyright: ignore[reportReturnType] (untyped)
+
+    @property
+    def modes(self) -> tuple[object, ...]:
+        """The layers and settings of the network, as they are now."""
+        self._planner.look()
+        return self._planner.modes
+
+    def check_modes(self, modes: tuple[object, ...]) -> None:
+        """Refuse a gradient for a map that was made in other modes."""
+        if self.modes != modes:
+            raise FullconvError(
+                "`net` must stay as it is until the gradient of its map is known, got other layers, "
+                "modes or settings: call `backward` before `train()`, `eval()` and the like"
+            )
 
     def _parts(self, images: Tensor, cover: Cover) -> list[tuple[slice, Window]]:
         """Return which images and which window each run of the network takes."""
@@ -119,7 +141,7 @@ class _Stream(torch.autograd.Function):
         images: Tensor,
         *leaves: Tensor,
     ) -> Tensor:
-        ctx.net, ctx.parts = net, parts
+        ctx.net, ctx.parts, ctx.modes = net, parts, net.modes
         ctx.agree = net.agreement(images)
         ctx.context = _autocast_as_now(images.device.type)
         ctx.save_for_backward(images, *leaves)
@@ -138,7 +160,10 @@ class _Stream(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph()
+        ctx.net.check_modes(ctx.modes)
         images, *leaves = ctx.saved_tensors
+        # They may have been computed: each part goes back to them, and no further.
+        images = images.detach().requires_grad_(ctx.needs_input_grad[2])
         inputs = ([images] if ctx.needs_input_grad[2] else []) + leaves
         sums: list[Tensor | None] = [None] * len(inputs)
         for part in ctx.parts:
@@ -159,7 +184,7 @@ class _Descent(torch.autograd.Function):
         images: Tensor,
         *leaves: Tensor,
     ) -> Tensor:
-        ctx.net, ctx.plan = net, plan
+        ctx.net, ctx.plan, ctx.modes = net, plan, net.modes
         ctx.save_for_backward(images, *leaves)
         shape = cover.blocks.highs.max(1).tolist()
         found: Tensor | None = None
@@ -175,7 +200,10 @@ class _Descent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph()
+        ctx.net.check_modes(ctx.modes)
         images, *leaves = ctx.saved_tensors
+        # They may have been computed: each part goes back to them, and no further.
+        images = images.detach().requires_grad_(ctx.needs_input_grad[3])
         inputs = ([images] if ctx.needs_input_grad[3] else []) + leaves
         sums: list[Tensor | None] = [None] * len(inputs)
         way: Rewinding = ctx.way

@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from fullconv.errors import FullconvError
-from fullconv.execution._checks import check_boxes
+from fullconv.execution._checks import check_boxes, is_read
 from fullconv.execution._reads import Ints
 from fullconv.execution._spread import Boxes, Mask, Spread
 from fullconv.geometry import Box
 
-# Below this share, chosen units are picked out of a window; above, all of them are computed. So are
-# those of windows of few units, where picking takes longer.
-SPARSE, FEW = 0.25, 16
 # Labels are counted in pieces of about so many units.
 PIECE = 2**22
 
@@ -95,6 +92,8 @@ def choose(targets: Any, units: Any, ignore: int | None) -> Chosen:
         counts = None
     elif isinstance(units, Tensor | np.ndarray):
         counts = _checked(torch.as_tensor(units), targets)
+    elif is_read(units):
+        counts = _checked(torch.as_tensor(np.asarray(units[...])), targets)
     else:
         check_boxes(units)
         boxes = _inside(units, tuple(targets.shape))
@@ -116,8 +115,10 @@ def _valid_counts(targets: Tensor, counts: Tensor | None, ignore: int | None) ->
 
 def valid_terms(chosen: Chosen, ignore: int | None, box: Box) -> Terms:
     """Return the valid units of a box, each counting once however many boxes hold it."""
-    labels = chosen.labels(box).flatten()
-    return Terms(None, labels, None if ignore is None else labels != ignore)
+    labels = chosen.labels(box)
+    return (
+        Terms(None, labels.flatten(), None) if ignore is None else _picked(labels, labels != ignore)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,14 +300,13 @@ class ReadChosen:
 
 
 def _picked(labels: Tensor, counts: Tensor) -> Terms:
-    """Return the units that count, picked out where they are few."""
+    """Return the units that count: a criterion never sees the others, which may be anything."""
     keep = counts != 0
-    if keep.numel() > FEW and int(keep.sum()) < SPARSE * keep.numel():
-        labels, counts = labels[keep], counts[keep]
-    else:
+    if keep.all():
         keep = None
-    one_each = counts.dtype == torch.bool and bool(counts.all())
-    return Terms(keep, labels.flatten(), None if one_each else counts.flatten())
+    else:
+        labels, counts = labels[keep], counts[keep]
+    return Terms(keep, labels.flatten(), None if counts.dtype == torch.bool else counts.flatten())
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[Box]:
@@ -334,6 +334,11 @@ def _check_counts(units: Tensor) -> Tensor:
     if units.dtype != torch.bool and not units.is_floating_point():
         raise FullconvError(
             f"`units` must be boolean, or floating (how much each unit counts), got {units.dtype}"
+        )
+    if units.requires_grad:
+        raise FullconvError(
+            "`units` must be numbers that gradients are not asked for, got weights that require them: "
+            "`detach()` them"
         )
     if units.is_floating_point() and not ((units >= 0) & units.isfinite()).all():
         raise FullconvError(

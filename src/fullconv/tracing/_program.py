@@ -106,6 +106,7 @@ class Program:
         output: The map.
         weights: The parameters and buffers that it reads, by name.
         casts: Whether autocast was on, for all of it or inside.
+        written: Floating-point buffers that it writes into while it runs, by name.
     """
 
     image: Value
@@ -113,6 +114,7 @@ class Program:
     output: Value
     weights: dict[str, Value] = field(default_factory=dict[str, Value])
     casts: bool = False
+    written: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -309,9 +311,10 @@ def write_down(run: Callable[[Tensor], Any], image: Tensor, net: nn.Module, most
     try:
         return _written_down(torch.func.functionalize(run), image, net, most)  # pyright: ignore[reportPrivateImportUsage]
     except RuntimeError as error:
-        if "autograd.Function" not in str(error):
+        # Neither old-style functions can be functionalized, nor what writes the image into buffers.
+        if not any(cause in str(error) for cause in ("autograd.Function", "functional tensor")):
             raise
-        # Old-style functions cannot be functionalized. Without that, operators in place stay so.
+        # Without that, operators in place stay so.
         return _written_down(run, image, net, most)
 
 

@@ -81,9 +81,10 @@ class Subject:
         if self.on_meta and not casts:  # meta tensors are not cast
             try:
                 with _plainly(), _Casts(self._device) as seen:
-                    image = self._example(self._hollow, shape, batch)
+                    image, before = self._example(self._hollow, shape, batch), _now(self._hollow)
                     program = write_down(self._hollow, image, self._hollow, most)
-                    return replace(program, casts=seen.on)
+                    written = _written(self._hollow, before)
+                    return replace(program, casts=seen.on, written=written)
             except Exception as error:  # whatever it is, fake tensors say it better
                 if isinstance(error, NotLocalError) and error.why == LOOPS[0]:
                     raise
@@ -93,10 +94,11 @@ class Subject:
         return self._record_fake(shape, most, batch)
 
     def _record_fake(self, shape: tuple[int, ...], most: int, batch: int | None) -> Program:
-        seen = _Casts(self._device)
+        seen, before = _Casts(self._device), _now(self.net)
         with _plainly(), buffers_kept(self.net), _fake_tensors(), self._inside(), seen:
             program = write_down(self.net, self._example(self.net, shape, batch), self.net, most)
-        return replace(program, casts=seen.on)
+            written = _written(self.net, before)
+        return replace(program, casts=seen.on, written=written)
 
     def run(self, shape: tuple[int, ...]) -> Any:
         """Return what the network returns, for its shape alone."""
@@ -230,6 +232,17 @@ def quietly() -> Generator[None]:
         yield
     finally:
         log.disabled = was
+
+
+def _now(net: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return which floating-point buffers a network has, and how often each has been written into."""
+    named = net.named_buffers()
+    return {name: (id(b), b._version) for name, b in named if b.is_floating_point()}
+
+
+def _written(net: nn.Module, before: dict[str, tuple[int, int]]) -> tuple[str, ...]:
+    """Return the buffers that are others now, or were written into."""
+    return tuple(name for name, state in _now(net).items() if before.get(name) != state)
 
 
 @contextmanager
