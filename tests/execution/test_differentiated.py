@@ -461,3 +461,26 @@ def test_losses_of_a_network_of_float64_are_of_float64() -> None:
     wanted = CRITERION(net(image), target)[0]
     assert found.dtype == torch.float64
     assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_dropout_beside_a_function_of_its_own_agrees_between_windows() -> None:
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(Reversed.apply(self.drop(self.a(x))))
+
+    net, (image, target) = Net().double(), a_step()
+    target.clamp_(max=1)
+    assert fc.trace(net).field == (5, 5)
+    grads = []
+    for memory in ("150 KB", WINDOWS):
+        torch.manual_seed(0)
+        loss = fc.StepLoss(net, CRITERION, memory)(image, target)
+        grads.append(torch.autograd.grad(loss, net.a.weight)[0])
+    assert torch.allclose(*grads, rtol=1e-11, atol=1e-15)

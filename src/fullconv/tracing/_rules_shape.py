@@ -18,7 +18,7 @@ aten = torch.ops.aten
 for _op in (
     aten.clone.default, aten.alias.default, aten.detach.default, aten._to_copy.default,
     aten.lift_fresh.default, aten.lift_fresh_copy.default, aten.lift.default,
-    aten.native_dropout.default, aten.bernoulli.p, aten.bernoulli.default,
+    aten.native_dropout.default, aten.bernoulli.p, aten.bernoulli.default, aten.bernoulli_.float,
     aten._prelu_kernel.default, aten.contiguous.default, aten.hardswish.default,
     aten.rrelu_with_noise.default, aten.rrelu_with_noise_functional.default,
     aten._add_relu.Tensor, aten.complex.default, aten.polar.default, aten.floor_divide.default,
