@@ -334,6 +334,28 @@ def test_numbers_that_are_not_real_and_finite_are_refused_by_layer(
     refused_unchanged(fcn(), path, rf"finite in 32 bits, got {kind} in conv2_1\.bias; export it")
 
 
+def test_a_sparse_tensor_is_refused_by_layer(tmp_path: Path) -> None:
+    layers = caffe()
+    layers["conv2_1.bias"] = layers["conv2_1.bias"].to_sparse()
+    path = saved(tmp_path / "vgg.pth", layers)
+    message = r"must hold dense tensors, got a sparse one in conv2_1\.bias; save its `to_dense\(\)`"
+    refused_unchanged(fcn(), path, message)
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    path = saved(tmp_path / "vgg.npz", caffe())
+    assert start_from(fcn(), str(path)) == start_from(fcn(), path)
+
+
+def test_a_network_without_preprocessing_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "vgg.npz", caffe())
+    with pytest.raises(
+        BadConfigError,
+        match=r"`net` must be a `Normalized`, .* got FCN; give `Normalized\(net, mean",
+    ):
+        start_from(fcn().net, path)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_layer_under_two_names_is_refused(tmp_path: Path) -> None:
     layers = caffe()
     twice = layers | {"conv1_1/0": torch.zeros_like(layers["conv1_1.weight"])}

@@ -66,7 +66,7 @@ class Start:
     unused: tuple[str, ...]
 
 
-def start_from(net: Normalized, path: Path) -> Start:
+def start_from(net: Normalized, path: str | Path) -> Start:
     """Give a network the weights in a file, and the preprocessing that goes with them.
 
     Understood are files of a run of this project (of the same network, or of the FCN with fewer
@@ -75,14 +75,17 @@ def start_from(net: Normalized, path: Path) -> Start:
     turned, so that images stay red, green, blue.
 
     Args:
-        net: The network on raw pixel values; it is changed in place, or not at all.
+        net: The network on raw pixel values, with the preprocessing that the weights may change; it is
+            changed in place, or not at all.
         path: The file, or a folder of ``.npy`` files.
 
     Raises:
         BadConfigError: If the file cannot be read, or a layer is missing, has another shape, has no
             place in the network, is there twice, or holds numbers that are not real and finite; the
-            message names it.
+            message names it. If `net` has no preprocessing.
     """
+    _check_normalized(net)
+    path = Path(path)
     found = read_tensors(path)
     _check_numbers(found, path)
     inner = _without_wrapper(net.net)
@@ -99,9 +102,23 @@ def start_from(net: Normalized, path: Path) -> Start:
     )
 
 
+def _check_normalized(net: nn.Module) -> None:
+    if not isinstance(net, Normalized):
+        raise BadConfigError(
+            "`net` must be a `Normalized`, whose preprocessing the weights may change, got "
+            f"{type(net).__name__}; give `Normalized(net, mean, std)` with the mean and std of each "
+            "channel"
+        )
+
+
 def _check_numbers(found: Mapping[str, Tensor], path: Path) -> None:
     """Refuse what a network of 32-bit numbers cannot hold."""
     for name, value in found.items():
+        if value.layout != torch.strided:
+            raise BadConfigError(
+                f"`weights` = {path} must hold dense tensors, got a sparse one in {name}; save its "
+                "`to_dense()`"
+            )
         if value.is_complex() or not torch.isfinite(value.float()).all():
             kind = "complex numbers" if value.is_complex() else "infinite ones or NaN"
             raise BadConfigError(
