@@ -144,10 +144,38 @@ def test_without_data_or_a_split_that_is_there_it_says_so(
     assert (found.status, "`split` must be one that the data have" in found.err) == (1, True)
 
 
+def test_the_upper_bound_goes_into_a_table_too(data: Path, tmp_path: Path, fullconv: Any) -> None:
+    files = ("--json", tmp_path / "bounds.json", "--csv", tmp_path / "bounds.csv")
+    assert fullconv("evaluate", data, *files, "--upper-bound", 1, 4).status == 0
+    bounds = json.loads((tmp_path / "bounds.json").read_text())["upper_bounds"]
+    with (tmp_path / "bounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["factor"], row["class"], float(row["iu"])) for row in rows] == [
+        (str(bound["factor"]), name, iu) for bound in bounds for name, iu in bound["iu"].items()
+    ]
+    assert [row["accuracy"] for row in rows[:2]] == ["1.0", "1.0"]
+
+
+def test_the_upper_bound_runs_no_network_within_a_memory(
+    data: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    file = tmp_path / "bounds.csv"
+    found = fullconv("evaluate", data, "--upper-bound", 4, "--csv", file, "--memory", "2GiB")
+    assert (found.status, file.exists()) == (1, False)
+    assert "`memory` must be left out with `upper-bound`, which reads whole masks" in found.err
+    assert "got '2GiB'; leave out one of them" in found.err
+
+
 def test_absent_classes_are_counted_by_the_rule_that_is_named(
     trained: Path, data: Path, tmp_path: Path, fullconv: Any
 ) -> None:
-    for rule in ("reference", "paper"):
-        found = fullconv("evaluate", trained, data, "--absent", rule, "--json", tmp_path / rule)
-        assert found.status == 0
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    for mask in (other / "masks").iterdir():  # nothing is ground, which the network sees everywhere
+        Image.fromarray(np.ones_like(np.asarray(opened(mask)))).save(mask)
+    for rule, value, text in (("reference", 0.0, "0.0"), ("paper", None, "nan")):
+        files = ("--json", tmp_path / rule, "--csv", tmp_path / f"{rule}.csv")
+        assert fullconv("evaluate", trained, other, "--absent", rule, *files).status == 0
+        with (tmp_path / f"{rule}.csv").open() as file:
+            assert [row["iu"] for row in csv.DictReader(file) if row["class"] == "ground"] == [text]
+        assert json.loads((tmp_path / rule).read_text())["iu"]["ground"] == value
     assert fullconv("evaluate", trained, data, "--absent", "mine").status != 0

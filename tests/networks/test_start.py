@@ -6,6 +6,7 @@ Names and preprocessing: shelhamer/fcn.berkeleyvision.org, commit 1305c73, ``net
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +181,95 @@ def test_kernels_that_were_learned_need_a_network_that_learns_them(tmp_path: Pat
     assert torch.equal(net.net.upscore2.weight, layers["upscore2.weight"])
 
 
+def at_once() -> dict[str, Tensor]:
+    """FCN-8s at once as Caffe has it, scaling layers included: ``voc-fcn8s-atonce/net.py``."""
+    skips = {"score_pool3.weight": torch.randn(3, 4, 1, 1), "score_pool3.bias": torch.randn(3)}
+    scales = {
+        "scale_pool4.weight": torch.full((8,), 0.01),
+        "scale_pool3.weight": torch.full((4,), 0.0001),
+    }
+    return {n: v for n, v in published().items() if n != "upscore16.weight"} | skips | scales
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_layers_that_scale_by_what_the_network_scales_by_are_left_out(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    layers = {n: v.to(dtype) for n, v in at_once().items()}
+    net = fcn("fcn8s-atonce-vgg16")
+    start = start_from(net, saved(tmp_path / "fcn.npz", layers))
+    assert start.fresh == ()
+    assert set(start.unused) == {"upscore2.weight", "scale_pool4.weight", "scale_pool3.weight"}
+    assert torch.equal(net.net.score_pool3.weight, layers["score_pool3.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "fcn8s-atonce-vgg16",
+            {"scale_pool4.weight": torch.tensor([0.01] * 7 + [0.02])},
+            r"must have 0\.01 in scale_pool4 for each of 8 channels, .* got 0\.01, 0\.02 for 8; take",
+        ),
+        ("fcn8s-atonce-vgg16", {"scale_pool3.weight": torch.ones(5) / 1e4}, r"got 0\.0001 for 5"),
+        (
+            "fcn8s-vgg16",
+            {},
+            "must have 1 in scale_pool4 .* got 0.01 for 8; .* multiply the scores'",
+        ),
+        (
+            "fcn8s-atonce-vgg16",
+            {"scale_pool4.bias": torch.ones(8)},
+            "scale_pool4.bias has no place",
+        ),
+        ("fcn8s-atonce-vgg16", {"scale_pool5.weight": torch.ones(8)}, "pool5.weight has no place"),
+    ],
+)
+def test_layers_that_scale_by_other_factors_are_refused(
+    name: str, change: dict[str, Tensor], message: str, tmp_path: Path
+) -> None:
+    refused_unchanged(fcn(name), saved(tmp_path / "fcn.npz", at_once() | change), message)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (3,), (3, 3), (3, 3, 8, 8), (7, 7, 4, 4), (3, 2, 4, 4), (1, 1, 4, 4)]
+)
+def test_kernels_of_another_enlarging_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    kernels = torch.zeros(shape)
+    if kernels.ndim == 4:
+        for place in range(shape[0]):
+            kernels[place, place % shape[1]] = bilinear_kernel(shape[2:]).float()
+    path = saved(tmp_path / "fcn.npz", published() | {"upscore2.weight": kernels})
+    message = (
+        r"must have kernels of \(3, 3, 4, 4\) in upscore2, or one for each class, \(3, 1, 4, 4\), "
+        f"got {re.escape(str(shape))}; leave upscore2 out"
+    )
+    refused_unchanged(fcn("fcn16s-vgg16"), path, message)
+
+
+def test_a_kernel_for_each_class_is_as_good_as_dense_ones(tmp_path: Path) -> None:
+    kernel = bilinear_kernel((4, 4)).float().expand(3, 1, 4, 4)
+    path = saved(tmp_path / "fcn.npz", published() | {"upscore2.weight": kernel})
+    assert "upscore2.weight" in start_from(fcn("fcn16s-vgg16"), path).unused
+
+
+def test_an_enlarging_has_no_bias(tmp_path: Path) -> None:
+    path = saved(tmp_path / "fcn.npz", published() | {"upscore2.bias": torch.ones(3)})
+    refused_unchanged(fcn("fcn16s-vgg16"), path, r"upscore2\.bias has no place")
+    learned = fcn("fcn16s-vgg16", learned="all")
+    refused_unchanged(learned, path, r"upscore2\.bias has no place")
+
+
+@pytest.mark.parametrize("half", ["score_pool4.weight", "score_pool4.bias", "score_fr.bias"])
+def test_half_a_layer_is_refused_also_of_a_skip(half: str, tmp_path: Path) -> None:
+    layers = {n: v for n, v in published().items() if n != half}
+    path = saved(tmp_path / "fcn.npz", layers)
+    refused_unchanged(fcn("fcn16s-vgg16"), path, rf"others: {re.escape(half)} is missing\.")
+    run = {n: v for n, v in fcn("fcn16s-vgg16").state_dict().items() if n != f"net.{half}"}
+    path = saved(tmp_path / "run.safetensors", run)
+    refused_unchanged(fcn("fcn16s-vgg16"), path, rf"others: net\.{re.escape(half)} is missing\.")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -242,6 +332,28 @@ def test_numbers_that_are_not_real_and_finite_are_refused_by_layer(
     layers["conv2_1.bias"] = layers["conv2_1.bias"] * value
     path = saved(tmp_path / file, layers)
     refused_unchanged(fcn(), path, rf"finite in 32 bits, got {kind} in conv2_1\.bias; export it")
+
+
+def test_a_sparse_tensor_is_refused_by_layer(tmp_path: Path) -> None:
+    layers = caffe()
+    layers["conv2_1.bias"] = layers["conv2_1.bias"].to_sparse()
+    path = saved(tmp_path / "vgg.pth", layers)
+    message = r"must hold dense tensors, got a sparse one in conv2_1\.bias; save its `to_dense\(\)`"
+    refused_unchanged(fcn(), path, message)
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    path = saved(tmp_path / "vgg.npz", caffe())
+    assert start_from(fcn(), str(path)) == start_from(fcn(), path)
+
+
+def test_a_network_without_preprocessing_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "vgg.npz", caffe())
+    with pytest.raises(
+        BadConfigError,
+        match=r"`net` must be a `Normalized`, .* got FCN; give `Normalized\(net, mean",
+    ):
+        start_from(fcn().net, path)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_layer_under_two_names_is_refused(tmp_path: Path) -> None:

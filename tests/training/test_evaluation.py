@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fullconv.errors import BadDataError
 from fullconv.images import Sample, open_dataset, survey
+from fullconv.scoring import AbsentRule
 from fullconv.training import Evaluation, evaluate
 
 
@@ -83,6 +84,17 @@ def test_the_report_of_an_evaluation_names_classes_and_images(scenes: Path) -> N
     assert len(values["images"]) == 8
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert [int(row["units"]) for row in rows] == found.matrix.sum(1).tolist()
+
+
+@pytest.mark.parametrize(("absent", "iu"), [("reference", "0.0"), ("paper", "nan")])
+def test_the_table_leaves_out_what_the_rule_leaves_out(
+    scenes: Path, absent: AbsentRule, iu: str
+) -> None:
+    """Of eight units, all of the first class, three are taken for the second."""
+    classes = survey(open_dataset(scenes)).classes
+    found = Evaluation(classes=classes, matrix=np.array([[5, 3], [0, 0]]), images=())
+    rows = list(csv.DictReader(io.StringIO(found.to_csv(absent=absent))))
+    assert [row["iu"] for row in rows] == ["0.625", iu]
 
 
 def test_nothing_to_score_is_refused(scenes: Path) -> None:

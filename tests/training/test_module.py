@@ -1,5 +1,6 @@
 """`Segmentation` and `ImageData` in a user's own trainer, optimisers and schedules."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,45 @@ def test_the_paper_s_sgd_doubles_the_rate_of_biases_and_decays_weights_alone() -
     assert [p.ndim for p in weights["params"]] == [4]
     assert (weights["lr"], weights["weight_decay"], weights["momentum"]) == (0.1, 5e-4, 0.99)
     assert (biases["lr"], biases["weight_decay"]) == (0.2, 0.0)
+
+
+def by_name(chosen: torch.optim.Optimizer, net: torch.nn.Module) -> dict[str, tuple[float, float]]:
+    """Rate and decay of each parameter, by its name."""
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in chosen.param_groups for p in g["params"]}
+    return {name: found[id(parameter)] for name, parameter in net.named_parameters()}
+
+
+def test_a_bias_is_what_is_called_so_however_many_axes_it_has() -> None:
+    """As Caffe's layers say, of which only biases have `lr_mult: 2, decay_mult: 0`."""
+    net = torch.nn.Sequential(
+        OrderedDict(
+            conv=torch.nn.Conv2d(1, 4, 3),
+            norm=torch.nn.BatchNorm2d(4),
+            bend=torch.nn.PReLU(4),
+            attention=torch.nn.MultiheadAttention(4, 1),
+        )
+    )
+    net.conv.bias = torch.nn.Parameter(torch.zeros(1, 4, 1, 1))
+    plain, doubled = (0.1, 5e-4), (0.2, 0.0)
+    assert by_name(optimizer("sgd", net, 0.1), net) == {
+        "conv.weight": plain,
+        "conv.bias": doubled,
+        "norm.weight": plain,
+        "norm.bias": doubled,
+        "bend.weight": plain,
+        "attention.in_proj_weight": plain,
+        "attention.in_proj_bias": doubled,
+        "attention.out_proj.weight": plain,
+        "attention.out_proj.bias": doubled,
+    }
+
+
+def test_adamw_decays_no_vectors_and_learns_all_at_one_rate() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4))
+    none = (0.1, 0.0)
+    assert by_name(optimizer("adamw", net, 0.1), net) == {
+        "0.weight": (0.1, 1e-2), "0.bias": none, "1.weight": none, "1.bias": none,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

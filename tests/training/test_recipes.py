@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from torch import nn
 
@@ -51,6 +52,64 @@ def test_flags_and_files_outdo_a_recipe(tmp_path: Path) -> None:
     file.write_text("recipe: fcn-heavy\nmomentum: 0.5\nbatch: 3\n")
     found = resolve({"data": "voc", "batch": 2}, config=file)
     assert (found.momentum, found.batch, found.loss) == (0.5, 2, "cross-entropy-sum")
+
+
+def test_a_recipe_that_is_a_flag_outdoes_the_file(tmp_path: Path) -> None:
+    """The file is that of a run, which states every setting."""
+    earlier = resolve({"data": "voc", "net": "fcn32s-vgg16", "recipe": "fcn-cvpr", "seed": 7})
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(earlier.to_dict()))
+    found = resolve({"recipe": "fcn-heavy", "momentum": 0.7}, config=file)
+    assert (found.batch, found.lr, found.loss) == (1, 1e-10, "cross-entropy-sum")
+    assert (found.replacement, found.recipe, found.momentum, found.seed) == (
+        True,
+        "fcn-heavy",
+        0.7,
+        7,
+    )
+    again = resolve({"batch": 5}, config=file)
+    assert (again.recipe, again.batch, again.lr, again.momentum) == ("fcn-cvpr", 5, 1e-4, 0.9)
+
+
+def test_a_recipe_keeps_its_optimiser(tmp_path: Path) -> None:
+    flags = {"data": "voc", "recipe": "fcn-heavy"}
+    message = (
+        "`optimizer` must be sgd for `recipe` = fcn-heavy, .* got 'adamw'; leave the recipe out"
+    )
+    with pytest.raises(BadConfigError, match=message):
+        resolve(flags | {"optimizer": "adamw"})
+    file = tmp_path / "own.yaml"
+    file.write_text("recipe: fcn-heavy\noptimizer: adamw\n")
+    with pytest.raises(BadConfigError, match=message):
+        resolve({"data": "voc"}, config=file)
+    file.write_text("optimizer: adamw\nlr: 0.1\n")
+    found = resolve(flags, config=file)
+    assert (found.optimizer, found.lr) == ("sgd", 1e-10)
+
+
+@pytest.mark.parametrize("flags", [{"momentum": 0.5}, {"momentum": 0.99, "optimizer": "adamw"}])
+def test_a_momentum_that_nothing_has_is_refused(flags: dict[str, object], tmp_path: Path) -> None:
+    message = rf"`momentum` must go with `optimizer` = sgd, got {flags['momentum']} for adamw"
+    with pytest.raises(BadConfigError, match=message):
+        resolve({"data": "voc"} | flags)
+    file = tmp_path / "own.yaml"
+    file.write_text("momentum: 0.3\n")
+    with pytest.raises(
+        BadConfigError, match=r"got 0\.3 for adamw, which has none; give `optimizer`"
+    ):
+        resolve({"data": "voc"}, config=file)
+    assert resolve({"data": "voc", "optimizer": "sgd"}, config=file).momentum == 0.3
+
+
+def test_the_file_of_a_run_has_a_momentum_for_any_optimiser(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(resolve({"data": "voc"}).to_dict()))
+    assert resolve({}, config=file).optimizer == "adamw"
+    plain = resolve({"data": "voc", "optimizer": "sgd", "momentum": 0.5})
+    file.write_text(yaml.safe_dump(plain.to_dict()))
+    other = resolve({"optimizer": "adamw"}, config=file)
+    file.write_text(yaml.safe_dump(other.to_dict()))
+    assert resolve({}, config=file) == other
 
 
 def test_weights_decay_and_biases_learn_at_twice_the_rate() -> None:

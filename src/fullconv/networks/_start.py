@@ -10,17 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
 from fullconv.networks._encoder import Encoder, Pixels, from_unit
-from fullconv.networks._fcn import FixedEnlarging
+from fullconv.networks._fcn import FCN, FixedEnlarging
 from fullconv.networks._normalized import Normalized
 from fullconv.networks._trunk import Trunk
 from fullconv.networks._weight_files import read_tensors
-from fullconv.surgery import bilinear_kernel
 
 # Of the authors' code, blue, green, red there; on pixels from 0 to 255, which are not scaled.
 CAFFE = Pixels(mean=(122.67891434, 116.66876762, 104.00698793), std=(1.0, 1.0, 1.0))
@@ -44,6 +44,8 @@ _VGG16_LAYERS = (
 )
 # The heads of classifiers, which no map needs.
 _HEADS = re.compile(r"(fc8|prob|loss\d?|classifier)([/_.].*)?")
+# By how much the same number in half precision may be off.
+_ROUNDED = 2.0**-11
 _SHOWN = 8
 
 
@@ -64,7 +66,7 @@ class Start:
     unused: tuple[str, ...]
 
 
-def start_from(net: Normalized, path: Path) -> Start:
+def start_from(net: Normalized, path: str | Path) -> Start:
     """Give a network the weights in a file, and the preprocessing that goes with them.
 
     Understood are files of a run of this project (of the same network, or of the FCN with fewer
@@ -73,14 +75,17 @@ def start_from(net: Normalized, path: Path) -> Start:
     turned, so that images stay red, green, blue.
 
     Args:
-        net: The network on raw pixel values; it is changed in place, or not at all.
+        net: The network on raw pixel values, with the preprocessing that the weights may change; it is
+            changed in place, or not at all.
         path: The file, or a folder of ``.npy`` files.
 
     Raises:
         BadConfigError: If the file cannot be read, or a layer is missing, has another shape, has no
             place in the network, is there twice, or holds numbers that are not real and finite; the
-            message names it.
+            message names it. If `net` has no preprocessing.
     """
+    _check_normalized(net)
+    path = Path(path)
     found = read_tensors(path)
     _check_numbers(found, path)
     inner = _without_wrapper(net.net)
@@ -97,9 +102,23 @@ def start_from(net: Normalized, path: Path) -> Start:
     )
 
 
+def _check_normalized(net: nn.Module) -> None:
+    if not isinstance(net, Normalized):
+        raise BadConfigError(
+            "`net` must be a `Normalized`, whose preprocessing the weights may change, got "
+            f"{type(net).__name__}; give `Normalized(net, mean, std)` with the mean and std of each "
+            "channel"
+        )
+
+
 def _check_numbers(found: Mapping[str, Tensor], path: Path) -> None:
     """Refuse what a network of 32-bit numbers cannot hold."""
     for name, value in found.items():
+        if value.layout != torch.strided:
+            raise BadConfigError(
+                f"`weights` = {path} must hold dense tensors, got a sparse one in {name}; save its "
+                "`to_dense()`"
+            )
         if value.is_complex() or not torch.isfinite(value.float()).all():
             kind = "complex numbers" if value.is_complex() else "infinite ones or NaN"
             raise BadConfigError(
@@ -125,7 +144,7 @@ def _renamed(
 
 def _from_run(net: Normalized, found: Mapping[str, Tensor], path: Path) -> Start:
     wanted = net.state_dict()
-    fresh = [n for n in wanted if n not in found and _is_of_a_skip(n)]
+    fresh = [n for n in _without_any(wanted, found) if _is_of_a_skip(n)]
     unused = [n for n in found if n not in wanted and re.search(r"\bupscore", n)]
     _refuse(path, wanted, found, fresh, unused)
     taken = [n for n in wanted if n in found]
@@ -158,11 +177,12 @@ def _from_layers(net: Normalized, fcn: nn.Module, found: Mapping[str, Tensor], p
     is_vgg = "features.0.weight" in found
     named = _vgg16_names(found, path) if is_vgg else _caffe_names(found, path)
     wanted = fcn.state_dict()
-    given, unused = _placed(fcn, named, wanted, path)
+    given, unused = _placed(fcn, named, wanted)
     scores = any(n.startswith("score_") for n in given)
-    fresh = [n for n in wanted if n not in given and (_is_of_a_skip(n) or not scores)]
+    fresh = [n for n in _without_any(wanted, given) if _is_of_a_skip(n) or not scores]
     fresh = [n for n in fresh if n.startswith(("score_", "upscore"))]
     _refuse(path, wanted, given, fresh, unused)
+    _check_fixed(fcn, {n: named[n] for n in unused}, path)
     _check_channels(net, CAFFE, path)
     if not is_vgg:
         first = next(n for n in wanted if n.endswith("weight"))
@@ -175,21 +195,20 @@ def _from_layers(net: Normalized, fcn: nn.Module, found: Mapping[str, Tensor], p
 
 
 def _placed(
-    fcn: nn.Module, named: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+    fcn: nn.Module, named: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors by their names in the network, and those that it rightly has no place for."""
     places = {n.removeprefix("trunk."): n for n in wanted}
+    scales = [f"{name}.weight" for name in _scales(fcn)]
     given: dict[str, Tensor] = {}
     unused: list[str] = []
     for name, value in named.items():
-        layer = name.rpartition(".")[0]
+        layer, _, part = name.rpartition(".")
+        enlarges = layer.startswith("upscore") and part == "weight"
         place = places.get(name)
         if place:
             given[place] = _unfolded(value, wanted[place])
-        elif layer.startswith("upscore"):
-            _check_bilinear(fcn, layer, value, path)
-            unused.append(name)
-        elif _HEADS.fullmatch(layer):
+        elif enlarges or name in scales or _HEADS.fullmatch(layer):
             unused.append(name)
         else:
             given[name] = value
@@ -205,20 +224,58 @@ def _unfolded(value: Tensor, wanted: Tensor) -> Tensor:
     return value.reshape(wanted.shape) if same and value.ndim <= 2 else value
 
 
-def _check_bilinear(fcn: nn.Module, layer: str, value: Tensor, path: Path) -> None:
-    """Refuse the kernels of an enlarging that was learned, for one that is fixed."""
-    fixed = getattr(fcn, layer, None)
-    if not isinstance(fixed, FixedEnlarging):
-        return
-    classes, size = value.shape[0], value.shape[-1]
-    expected = torch.zeros(value.shape)
-    place = torch.arange(classes)
-    expected[place, place % value.shape[1]] = bilinear_kernel((size, size)).float()
+def _scales(fcn: nn.Module) -> dict[str, float]:
+    """Return what the authors call the layers that scale a finer map, and the network's factors."""
+    if not isinstance(fcn, FCN):
+        return {}
+    names = (score.replace("score_", "scale_") for score in fcn.scores)
+    return dict(zip(names, fcn.scales, strict=True))
+
+
+def _check_fixed(fcn: nn.Module, unused: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse other numbers than those that are fixed in the network."""
+    scales = _scales(fcn)
+    for name, value in unused.items():
+        layer = name.rpartition(".")[0]
+        fixed = getattr(fcn, layer, None)
+        if isinstance(fixed, FixedEnlarging):
+            _check_bilinear(fixed, layer, value, path)
+        elif layer in scales:
+            width = fcn.get_submodule(layer.replace("scale_", "score_")).in_channels
+            _check_scale(scales[layer], cast(int, width), layer, value, path)
+
+
+def _check_bilinear(fixed: FixedEnlarging, layer: str, value: Tensor, path: Path) -> None:
+    """Refuse the kernels of an enlarging that was learned, or that is another one."""
+    grouped = fixed.kernel.cpu()
+    classes = torch.arange(len(grouped))
+    dense = torch.zeros(len(classes), *grouped.shape[:1], *grouped.shape[2:])
+    dense[classes, classes] = grouped[:, 0]
+    expected = {k.shape: k for k in (grouped, dense)}.get(value.shape)
+    if expected is None:
+        raise BadConfigError(
+            f"`weights` = {path} must have kernels of {tuple(dense.shape)} in {layer}, or one for "
+            f"each class, {tuple(grouped.shape)}, got {tuple(value.shape)}; leave {layer} out: the "
+            "network's kernels are fixed"
+        )
     if not torch.allclose(value.float(), expected, atol=1e-4):
         raise BadConfigError(
             f"`weights` = {path} must have bilinear kernels in {layer}, got learned ones; build the "
             "network with `learned=all`"
         )
+
+
+def _check_scale(scale: float, width: int, layer: str, value: Tensor, path: Path) -> None:
+    """Refuse to scale a map by other factors than the network does."""
+    found, expected = value.float(), torch.tensor(scale)
+    if value.numel() in (1, width) and torch.allclose(found, expected, rtol=_ROUNDED, atol=0):
+        return
+    got = ", ".join(f"{number:g}" for number in found.flatten().unique()[:_SHOWN])
+    raise BadConfigError(
+        f"`weights` = {path} must have {scale:g} in {layer} for each of {width} channels, as the "
+        f"network scales by that, got {got or 'none'} for {value.numel()}; take a network with those "
+        "factors, or multiply the scores' weights by what differs, and leave the layer out"
+    )
 
 
 def _vgg16_names(found: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -284,6 +341,12 @@ def _set_pixels(net: Normalized, pixels: Pixels) -> None:
 def _without_wrapper(net: nn.Module) -> nn.Module:
     inner = getattr(net, "net", net)
     return inner if isinstance(inner, nn.Module) else net
+
+
+def _without_any(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors of layers of which nothing is given: half a layer is not fresh, but broken."""
+    begun = {n.rpartition(".")[0] for n in given}
+    return [n for n in wanted if n.rpartition(".")[0] not in begun]
 
 
 def _is_of_a_skip(name: str) -> bool:

@@ -16,7 +16,7 @@ from fullconv.geometry import Box
 from fullconv.images import open_image
 from fullconv.prediction._disk import predict_to_file
 from fullconv.prediction._products import Kind, Progress
-from fullconv.tracing import trace
+from fullconv.tracing import the_map, trace
 
 
 class Predictor:
@@ -62,7 +62,7 @@ class Predictor:
     def _whole(self, image: Any, out: Any) -> Any:
         pixels = read(image, Box.whole(_spatial_shape(image)), like_weights(self._net))
         try:
-            found: Tensor = self._net(pixels[None])
+            found = the_map(self._net(pixels[None]))
         except RuntimeError:
             _check_taken(self._net, image)
             raise
@@ -108,7 +108,8 @@ def predict(
 
     Raises:
         NotLocalError: If `memory` is given and a layer looks at the whole image.
-        FullconvError: If the network does not take the image's shape, or `memory` is too little.
+        FullconvError: If the network does not take the image's shape or returns something else than one
+            tensor, or `memory` is too little.
         BadDataError: If a file cannot be read.
         BadOutputError: If a file is there already, or cannot be written.
 

@@ -74,9 +74,9 @@ class Evaluation:
             "images": [asdict(image) for image in self.images],
         }
 
-    def to_csv(self) -> str:
-        """Return one row per class: name, units, accuracy, IU."""
-        scores = self.scores()
+    def to_csv(self, *, absent: AbsentRule = "reference") -> str:
+        """Return one row per class: name, units, accuracy, IU (``nan`` for a class that is left out)."""
+        scores = self.scores(absent=absent)
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["class", "units", "accuracy", "iu"])

@@ -31,16 +31,24 @@ SCHEDULES = {"adamw": warm_up_cosine, "sgd": constant}
 def optimizer(name: OptimizerName, net: nn.Module, lr: float, momentum: float = 0.99) -> Optimizer:
     """Return the optimiser by name: ``adamw``, or the paper's ``sgd``.
 
-    Both decay weights alone, not biases and norms. The paper's has momentum, and biases at
-    twice the rate.
+    The paper's has momentum; what is called a bias learns at twice the rate and does not decay, all else
+    does, factors of norms included. AdamW decays no vectors: neither biases nor factors of norms.
     """
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    weights = [p for p in parameters if p.ndim > 1]
-    biases = [p for p in parameters if p.ndim <= 1]
+    learned = {n: p for n, p in net.named_parameters() if p.requires_grad}
     if name == "sgd":
+        weights = [p for n, p in learned.items() if not _is_bias(n)]
+        biases = [p for n, p in learned.items() if _is_bias(n)]
         groups = _groups((weights, lr, 5e-4), (biases, 2 * lr, 0.0))
         return SGD(groups, lr=lr, momentum=momentum)
-    return AdamW(_groups((weights, lr, 1e-2), (biases, lr, 0.0)), lr=lr)
+    matrices = [p for p in learned.values() if p.ndim > 1]
+    vectors = [p for p in learned.values() if p.ndim <= 1]
+    return AdamW(_groups((matrices, lr, 1e-2), (vectors, lr, 0.0)), lr=lr)
+
+
+def _is_bias(name: str) -> bool:
+    """Return whether a parameter's own name says so, as do bias, in_proj_bias and bias_hh_l0."""
+    own = name.rpartition(".")[2]
+    return own.startswith("bias") or own.endswith("bias")
 
 
 def _groups(*rows: tuple[list[Any], float, float]) -> Iterable[dict[str, Any]]:
