@@ -484,3 +484,18 @@ def test_dropout_beside_a_function_of_its_own_agrees_between_windows() -> None:
         loss = fc.StepLoss(net, CRITERION, memory)(image, target)
         grads.append(torch.autograd.grad(loss, net.a.weight)[0])
     assert torch.allclose(*grads, rtol=1e-11, atol=1e-15)
+
+
+def test_a_step_is_not_planned_again_for_what_changes_no_window() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.1), nn.Conv2d(4, 3, 1)
+    ).eval()
+    image, target = torch.rand(1, 3, 60, 60), torch.randint(3, (1, 60, 60))
+    step = fc.StepLoss(net, CRITERION, "40 KiB")
+    step(image, target).backward()
+    planned = step._planner._costs.copy()
+    net[1].momentum, net[0].weight.data = 0.5, net[0].weight.data + 1
+    step(image, target).backward()
+    assert planned
+    assert all(step._planner._costs[key] is costs for key, costs in planned.items())

@@ -398,12 +398,13 @@ class Planner:
 def _layers(net: nn.Module) -> Iterator[tuple[object, ...]]:
     """Yield the layers of a network, and the settings of those that are PyTorch's.
 
-    Others may count their own calls and the like.
+    Others may count their own calls and the like; the momentum of norms may change from step to step.
     """
     for module in net.modules():
         hooked = bool(module._backward_hooks or module._backward_pre_hooks)
         if type(module).__module__.startswith("torch.nn."):
-            plain = (v for k, v in vars(module).items() if type(v) in SETTINGS and k[0] != "_")
+            named = vars(module).items()
+            plain = (v for k, v in named if type(v) in SETTINGS and k[0] != "_" and k != "momentum")
             yield id(module), module.training, hooked, *plain
         else:
             yield id(module), module.training, hooked
