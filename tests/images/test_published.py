@@ -128,6 +128,29 @@ def test_a_list_names_each_image_once(
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("write", [write_voc, write_sbd])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_list_that_names_nothing_is_refused(
+    write: Callable[[Path], Path], split: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    [file] = tmp_path.rglob(f"{split}.txt")
+    file.write_text("\n \n")
+    message = rf"must have names of images in .*{split}\.txt, got an empty list; put it back"
+    with pytest.raises(BadDataError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_together_something_must_be_left_to_validate_on(tmp_path: Path) -> None:
+    lists = write_voc(tmp_path) / "ImageSets" / "Segmentation"
+    write_sbd(tmp_path)
+    (lists / "val.txt").write_text("2009_000001\n")  # on which SBD trains
+    with pytest.raises(
+        BadDataError, match=r"val\.txt that .*train\.txt does not train on, got none"
+    ):
+        open_dataset(tmp_path)
+
+
 def test_two_years_or_no_list_are_refused(tmp_path: Path) -> None:
     home = write_voc(tmp_path)
     for split in VOC:

@@ -50,8 +50,8 @@ def published(root: Path) -> list[Listed] | None:
     """Return what the lists of VOC or SBD in a folder name; None where there are neither.
 
     Raises:
-        BadDataError: If a list is missing or names an image twice, or more than one year of VOC lies
-            there.
+        BadDataError: If a list is missing, names nothing or an image twice, or more than one year of VOC
+            lies there.
     """
     voc, sbd = _voc(root), _sbd(root)
     if voc and sbd:
@@ -60,6 +60,11 @@ def published(root: Path) -> list[Listed] | None:
         chosen = SEG11VALID if (lists / f"{SEG11VALID}.txt").is_file() else "val"
         seen = set(train)
         val = [name for name in _names(lists / f"{chosen}.txt") if name not in seen]
+        if not val:
+            raise BadDataError(
+                f"`data` must have images in {lists / f'{chosen}.txt'} that {sbd / 'train.txt'} does not "
+                "train on, got none; take other lists, or VOC or SBD alone"
+            )
         return [*_of_sbd(sbd, "train", train), *_of_voc(voc, "val", val)]
     if voc:
         lists = voc / "ImageSets" / "Segmentation"
@@ -111,6 +116,11 @@ def _names(path: Path) -> list[str]:
         names = path.read_text(encoding="utf-8").split()
     except OSError as error:
         raise BadDataError(f"`data` must have the list {path}, got: {error.strerror}") from error
+    if not names:
+        raise BadDataError(
+            f"`data` must have names of images in {path}, got an empty list; put it back as it was "
+            "published"
+        )
     repeated = [f"{name} {times} times" for name, times in Counter(names).items() if times > 1]
     if repeated:
         more = f" and {len(repeated) - SHOWN} more" if len(repeated) > SHOWN else ""
