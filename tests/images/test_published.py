@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,46 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         survey(open_dataset(tmp_path))
     (home / "val.txt").unlink()
     with pytest.raises(BadDataError, match=r"must have the list .*val\.txt, got: No such file"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_voc, write_sbd])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_list_names_each_image_once(
+    write: Callable[[Path], Path], split: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    [file] = tmp_path.rglob(f"{split}.txt")
+    names = file.read_text().split()
+    file.write_text("\n".join([*names, names[0], "x", names[0], "x"]))
+    with pytest.raises(BadDataError, match=r"must name each image once in .*, got") as error:
+        open_dataset(tmp_path)
+    assert f"{split}.txt, got {names[0]} 3 times, x 2 times; leave one" in str(error.value)
+    file.write_text(" ".join("0123456") + " 6 5 4 3 2 1 0")
+    with pytest.raises(BadDataError, match=r"got 0 2 times, .* 4 2 times and 2 more; leave one"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_voc, write_sbd])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_list_that_names_nothing_is_refused(
+    write: Callable[[Path], Path], split: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    [file] = tmp_path.rglob(f"{split}.txt")
+    file.write_text("\n \n")
+    message = rf"must have names of images in .*{split}\.txt, got an empty list; put it back"
+    with pytest.raises(BadDataError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_together_something_must_be_left_to_validate_on(tmp_path: Path) -> None:
+    lists = write_voc(tmp_path) / "ImageSets" / "Segmentation"
+    write_sbd(tmp_path)
+    (lists / "val.txt").write_text("2009_000001\n")  # on which SBD trains
+    with pytest.raises(
+        BadDataError, match=r"val\.txt that .*train\.txt does not train on, got none"
+    ):
         open_dataset(tmp_path)
 
 

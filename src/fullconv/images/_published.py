@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ VOC_NAMES = (
 )  # fmt: skip
 VOC_CLASSES = ClassTable(names=VOC_NAMES, colours=tuple(map(default_colour, range(21))))
 SEG11VALID = "seg11valid"
+SHOWN = 5
 # The order and the colours of SegNet's 11 classes; what is none of them has 11.
 CAMVID = {
     "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128),
@@ -48,7 +50,8 @@ def published(root: Path) -> list[Listed] | None:
     """Return what the lists of VOC or SBD in a folder name; None where there are neither.
 
     Raises:
-        BadDataError: If a list is missing, or more than one year of VOC lies there.
+        BadDataError: If a list is missing, names nothing or an image twice, or more than one year of VOC
+            lies there.
     """
     voc, sbd = _voc(root), _sbd(root)
     if voc and sbd:
@@ -57,6 +60,11 @@ def published(root: Path) -> list[Listed] | None:
         chosen = SEG11VALID if (lists / f"{SEG11VALID}.txt").is_file() else "val"
         seen = set(train)
         val = [name for name in _names(lists / f"{chosen}.txt") if name not in seen]
+        if not val:
+            raise BadDataError(
+                f"`data` must have images in {lists / f'{chosen}.txt'} that {sbd / 'train.txt'} does not "
+                "train on, got none; take other lists, or VOC or SBD alone"
+            )
         return [*_of_sbd(sbd, "train", train), *_of_voc(voc, "val", val)]
     if voc:
         lists = voc / "ImageSets" / "Segmentation"
@@ -103,10 +111,24 @@ def _sbd(root: Path) -> Path | None:
 
 
 def _names(path: Path) -> list[str]:
+    """Return what a list names: each image once, or it would be trained on, or scored, twice."""
     try:
-        return path.read_text(encoding="utf-8").split()
+        names = path.read_text(encoding="utf-8").split()
     except OSError as error:
         raise BadDataError(f"`data` must have the list {path}, got: {error.strerror}") from error
+    if not names:
+        raise BadDataError(
+            f"`data` must have names of images in {path}, got an empty list; put it back as it was "
+            "published"
+        )
+    repeated = [f"{name} {times} times" for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        more = f" and {len(repeated) - SHOWN} more" if len(repeated) > SHOWN else ""
+        raise BadDataError(
+            f"`data` must name each image once in {path}, got {', '.join(repeated[:SHOWN])}{more}; "
+            "leave one of each"
+        )
+    return names
 
 
 def _of_voc(root: Path, split: str, names: Sequence[str]) -> list[Listed]:
