@@ -13,12 +13,13 @@ from PIL import Image
 from fullconv.errors import BadConfigError, BadDataError
 from fullconv.geometry import Box
 from fullconv.images import Dataset, Sample, open_dataset, survey
+from fullconv.sampling import Patchwise, generator
 from fullconv.training import ImageData
 from fullconv.training import _augment as augment_file
 from fullconv.training import _data as data_file
 from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._data import Images, spread, stack_by_size
-from fullconv.training._order import Cuts, Key, Order
+from fullconv.training._order import Anywhere, Cuts, Key, Order
 from fullconv.training._regime import regime
 
 
@@ -61,7 +62,10 @@ def test_sub_images_come_from_images_that_hold_them(scenes: Path) -> None:
     data = shaped(scenes, (64, 80), (32, 200))
     data.follow(regime("patchwise:1x48"))
     images = len(data.dataset.splits["train"])
-    drawn = {key.index for _ in range(5) for step in data._order for key in step}
+    drawn: set[int] = set()
+    for epoch in range(20):
+        data._order.set_epoch(epoch)
+        drawn.update(key.index for step in data._order for key in step)
     assert drawn == set(range(0, images, 2))
     with pytest.raises(
         BadConfigError, match=r"`sampling` = patchwise:1x70 needs images of at leas"
@@ -273,6 +277,42 @@ def test_cuts_are_as_many_px_as_the_images_and_the_same_for_a_seed() -> None:
     assert list(cuts) != steps
     cuts.start_after(len(cuts) + 4)
     assert next(iter(cuts)) == list(Cuts(shapes, count=3, size=20, seed=1, epoch=1))[4]
+
+
+@pytest.mark.parametrize(("count", "size"), [(6, None), (2, 12), (1, 12)])
+def test_units_from_anywhere_are_as_likely_in_small_images_as_in_large_ones(
+    count: int, size: int | None
+) -> None:
+    shapes = [(30, 40)] * 2 + [(15, 20)] * 5 + [(60, 50)]
+    sampler = Patchwise(count, size)
+    side = size or 1
+    places = [(h - side + 1) * (w - side + 1) for h, w in shapes]
+    assert places == [sampler.places(shape) for shape in shapes]
+    order, found = Anywhere(range(8), places, batch=min(4, count), seed=3), np.zeros(8)
+    for epoch in range(1500):
+        order.set_epoch(epoch)
+        for step, keys in enumerate(order):
+            images = [key.index for key in keys]
+            assert len(set(images)) == len(images) == min(4, count)
+            drawn = sampler.draw([shapes[i] for i in images], generator(0, epoch, step))
+            found[images] += [len(boxes) for boxes in drawn]
+    expected = np.array(places) / sum(places) * found.sum()
+    assert (abs(found - expected) < 5 * np.sqrt(expected * count)).all()
+
+
+def test_steps_from_anywhere_are_the_same_for_a_seed_and_behind_a_resumed_step() -> None:
+    def order() -> Anywhere:
+        return Anywhere([3, 5, 8, 9, 11], [10, 20, 30, 40, 50], batch=2, seed=1)
+
+    first = list(order())
+    assert len(first) == len(order()) == 3
+    assert list(order()) == first
+    again = order()
+    again.start_after(4)
+    behind = order()
+    behind.set_epoch(1)
+    assert list(again) == list(behind)[1:]
+    assert list(behind) != first
 
 
 def test_a_cut_is_that_part_of_its_image_and_mask(scenes: Path) -> None:

@@ -80,10 +80,7 @@ class Patchwise:
             FullconvError: If no map is as large as the sub-images.
         """
         sides = [self._sides(len(shape)) for shape in shapes]
-        grids = [
-            tuple(max(0, m - s + 1) for m, s in zip(shape, side, strict=True))
-            for shape, side in zip(shapes, sides, strict=True)
-        ]
+        grids = [self._grid(shape) for shape in shapes]
         counts = torch.tensor([prod(grid) for grid in grids])
         if not counts.sum():
             largest = max(shapes, key=prod, default=())
@@ -99,6 +96,14 @@ class Patchwise:
             stop = tuple(c + s for c, s in zip(corner, sides[index], strict=True))
             found[index].append(Box(start=corner, stop=stop))
         return found
+
+    def places(self, shape: tuple[int, ...]) -> int:
+        """Return at how many places a unit, or a sub-image, may lie in a map of this shape."""
+        return prod(self._grid(shape))
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        sides = self._sides(len(shape))
+        return tuple(max(0, m - s + 1) for m, s in zip(shape, sides, strict=True))
 
     def _sides(self, axes: int) -> tuple[int, ...]:
         if self.size is None:

@@ -19,10 +19,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fullconv.errors import BadConfigError, BadDataError
 from fullconv.images import ClassTable, Dataset, Sample, Survey, read_image, read_mask, reads_boxes
-from fullconv.sampling import Balanced
+from fullconv.sampling import Balanced, Patchwise
 from fullconv.training._augment import Augment, mirror_axes
 from fullconv.training._large import LargeImages, parts_of, stacked
-from fullconv.training._order import Cuts, Key, Order, Turning
+from fullconv.training._order import Anywhere, Cuts, Key, Order, Turning
 from fullconv.training._regime import Regime
 from fullconv.training._step import Group
 
@@ -73,7 +73,7 @@ class ImageData(pl.LightningDataModule):
         self.memory = memory
         self.regime = Regime(name="whole", images=batch)
         self.regimes: tuple[Regime, ...] = (self.regime,)
-        self._order: Order | Cuts | Turning = self._drawn(self.regime)
+        self._order: Order | Anywhere | Cuts | Turning = self._drawn(self.regime)
         self._train: Images | LargeImages | None = None
         self._val: Images | LargeImages | None = None
 
@@ -198,12 +198,16 @@ class ImageData(pl.LightningDataModule):
         images, drawn = self._train, islice(_epochs(self._drawn(regime)), steps)
         return [stack_by_size([images[key] for key in keys]) for keys in drawn]
 
-    def _drawn(self, regime: Regime) -> Order | Cuts:
+    def _drawn(self, regime: Regime) -> Order | Anywhere | Cuts:
         shapes = self._shapes()
         if regime.cut:
             return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
+        among = self._among(regime, shapes)
+        if isinstance(regime.sampler, Patchwise):
+            places = [regime.sampler.places(shapes[i]) for i in among]
+            return Anywhere(among, places, batch=regime.images, seed=self.seed)
         return Order(
-            self._among(regime, shapes),
+            among,
             batch=regime.images,
             seed=self.seed,
             replacement=self.replacement,
@@ -330,7 +334,7 @@ def spread(items: Sequence[Sample], most: int) -> Sequence[Sample]:
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def _epochs(order: Order | Cuts) -> Iterator[list[Key]]:
+def _epochs(order: Order | Anywhere | Cuts) -> Iterator[list[Key]]:
     """Yield the steps of one epoch after the other."""
     for epoch in count():
         order.set_epoch(epoch)

@@ -63,6 +63,49 @@ class Order(Sampler[list[Key]]):
             yield keys[start : start + self.batch]
 
 
+class Anywhere(Sampler[list[Key]]):
+    """The steps of an epoch, as many as the images fill, for places that lie anywhere in the images.
+
+    What a step draws from its images together is as likely to be any place as any other: the first image
+    of a step is drawn by its places, the others as they come (Midzuno 1952).
+
+    Args:
+        images: Indices of the images to draw from.
+        places: How many places each of them has.
+        batch: Images per step.
+        seed: Seed of the run.
+    """
+
+    def __init__(
+        self, images: Sequence[int], places: Sequence[int], *, batch: int, seed: int
+    ) -> None:
+        self.images, self.places = images, places
+        self.batch, self.seed, self.epoch = batch, seed, 0
+        self.sampler = self  # where the trainer looks for `set_epoch`
+        self._skip = 0
+
+    def __len__(self) -> int:
+        return ceil(len(self.images) / self.batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other images for this epoch."""
+        self.epoch = epoch
+
+    def start_after(self, step: int) -> None:
+        """Begin at the epoch of this step, behind what it has seen."""
+        self.epoch, self._skip = divmod(step, len(self))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        skip, self._skip = self._skip, 0
+        shares = np.array(self.places) / sum(self.places)
+        for step in range(skip, len(self)):
+            draw = np.random.default_rng((self.seed, self.epoch, step))
+            first = draw.choice(len(shares), p=shares)
+            others = np.delete(np.arange(len(shares)), first)
+            rest = draw.choice(others, min(self.batch - 1, len(others)), replace=False)
+            yield [Key(self.images[place], self.epoch) for place in (first, *rest)]
+
+
 class Cuts(Sampler[list[Key]]):
     """The steps of an epoch: sub-images from anywhere, as many px as the images have.
 
@@ -117,7 +160,7 @@ class Turning(Sampler[list[Key]]):
     An epoch stays as many steps as it has in the first order.
     """
 
-    def __init__(self, first: Order | Cuts, second: Order) -> None:
+    def __init__(self, first: Order | Anywhere | Cuts, second: Order) -> None:
         self.first, self.second = first, second
         self.turned_at: int | None = None
         self.sampler = self  # where the trainer looks for `set_epoch`
