@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import psutil
 import pytest
@@ -59,6 +60,22 @@ def test_images_stay_what_they_are(
     again = fullconv("predict", trained, folder, "--out", tmp_path / "out")
     assert "1 label images in" in again.out
     assert "1 of them done before" in again.out
+
+
+def test_arrays_in_one_file_are_told_apart(trained: Path, tmp_path: Path, fullconv: Any) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["s0/raw"], file["s1/raw"] = PIXELS, PIXELS[:, ::-1]
+    names = [f"{tmp_path}/scan.h5::s{k}/raw" for k in range(2)]
+    found = fullconv("predict", trained, *names, "--out", tmp_path / "out")
+    assert found.status == 0, found.err
+    labels = open_image(tmp_path / "out" / "scan_s0_raw.zarr")
+    assert np.array_equal(labels[0], expected(trained).argmax(0))
+    assert (tmp_path / "out" / "scan_s1_raw.zarr").exists()
+    assert fullconv("predict", trained, names[0], "--out", tmp_path / "one").status == 0
+    assert (tmp_path / "one" / "scan.zarr").exists()
+    found = fullconv("predict", trained, *names, "--out", tmp_path / "a::b")
+    assert found.status == 1
+    assert "`out` must have no `::`, behind which the name of an array in a file" in found.err
 
 
 def test_another_format_and_probabilities_of_8_bits(

@@ -46,6 +46,7 @@ from fullconv.prediction._strips import Made, Strips, in_chunks, read_box, witho
 from fullconv.regions import (
     LazyArray,
     Part,
+    check_output,
     create,
     is_finished,
     open_array,
@@ -90,6 +91,7 @@ def predict_to_disk(
     first = wanted.paths[0]
     key = key or uuid4().hex
     for path in wanted.paths:
+        check_output(path)
         if file_kind(path) != "zarr" and image.ndim < 3:
             raise BadOutputError(f"`out` must end in .zarr for images of one axis, got {path.name}")
         _refuse_replacing(image, path)

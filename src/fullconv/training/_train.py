@@ -13,6 +13,7 @@ from rich.console import Console
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows
+from fullconv.regions import check_output
 from fullconv.runs import (
     Run,
     check_match,
@@ -147,6 +148,7 @@ def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, Trai
     if resume is None:
         if config is None:
             raise BadConfigError("`config` must be given for a new run, got none")
+        check_output(config.out)  # before hours of work whose predictions could not be read again
         return Run.create(config.out), config
     run = Run.open(resume)
     earlier = TrainConfig.from_dict(run.config())
