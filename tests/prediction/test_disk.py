@@ -462,11 +462,26 @@ def test_labels_are_not_taken_for_probabilities(tmp_path: Path) -> None:
         fc.predict(network(), image, SMALL, tmp_path / "a.zarr", kind="probabilities")
 
 
-def test_an_image_that_changed_is_another_image(tmp_path: Path) -> None:
+def test_what_was_begun_of_an_image_that_changed_is_begun_anew(tmp_path: Path) -> None:
     image, out = begun(tmp_path)
     zarr.open_array(str(image))[:, :9] = 7
+    found = fc.predict(network(), image, SMALL, out)
+    assert np.array_equal(found[0], labels_of(network(), zarr.open_array(str(image))[...]))
+
+
+def test_what_was_made_of_an_image_that_changed_is_kept(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+    zarr.open_array(str(image))[:, :9] = 7
+    with pytest.raises(BadOutputError, match="must not be there yet"):
+        fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+
+
+def test_what_was_begun_of_another_image_is_not_gone_on_with(tmp_path: Path) -> None:
+    image, out = begun(tmp_path)
+    image.rename(tmp_path / "other.zarr")
     with pytest.raises(BadOutputError, match="left unfinished by another network, image or kind"):
-        fc.predict(network(), image, SMALL, out)
+        fc.predict(network(), tmp_path / "other.zarr", SMALL, out)
 
 
 def test_less_memory_than_it_was_begun_with_is_refused(tmp_path: Path) -> None:

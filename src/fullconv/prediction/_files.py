@@ -190,7 +190,8 @@ def predict_files(
 ) -> None:
     """Predict images and write what `plan_files` names.
 
-    An image that cannot be used does not keep the others from being predicted.
+    An image that cannot be used, or whose results have no place, does not keep the others from being
+    predicted.
 
     Args:
         net: Raw pixels in, logits of the image's size out.
@@ -203,9 +204,9 @@ def predict_files(
         overwrite: Whether what is there already, or unfinished, may be replaced.
 
     Raises:
-        BadDataError: At the end, if there were images that cannot be used; it names each.
+        BadDataError: At the end, if there were such images; it names each.
         FullconvError: If an image does not fit the memory.
-        BadOutputError: If a file cannot be written.
+        BadOutputError: If the disk refuses.
     """
     limit = None if memory is None else process_memory(memory)
     faults: list[str] = []
@@ -219,6 +220,10 @@ def predict_files(
                 _write(job, image, answers(image, job), classes)
         except BadDataError as error:
             faults.append(str(error))
+        except BadOutputError as error:
+            if isinstance(error.__cause__, OSError):  # the disk refuses, as it would for the others
+                raise
+            faults.append(str(error))
         if progress:
             progress(done, len(jobs))
     if faults:
@@ -228,7 +233,7 @@ def predict_files(
 def _told(faults: Sequence[str], *, num_done: int) -> str:
     """Return what is wrong with which images: the first 20 by name, then a count."""
     others = "1 other is" if num_done == 1 else f"{num_done} others are"
-    first = f"`images` must all be usable, got {len(faults)} that are not; {others} done:"
+    first = f"`images` must all be predicted, got {len(faults)} that are not; {others} done:"
     more = len(faults) - NUM_LISTED
     rest = [f"… and {more} more"] if more > 0 else []
     return "\n  ".join([first, *faults[:NUM_LISTED], *rest])
