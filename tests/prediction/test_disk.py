@@ -24,7 +24,7 @@ import zarr
 from torch import nn
 
 import fullconv as fc
-from fullconv.errors import BadDataError, BadOutputError
+from fullconv.errors import BadConfigError, BadDataError, BadOutputError
 from fullconv.execution import Behind, ahead, parse_memory
 from fullconv.geometry import Box
 from fullconv.images import ClassTable, open_image
@@ -104,6 +104,31 @@ def test_probabilities_on_disk_are_those_of_the_whole_map(
     assert np.abs(shares - expected).max() <= (
         1e-3 if kind == "probabilities" else 0.5 / 255 + 1e-6
     )
+
+
+def test_a_kind_that_is_none_is_refused(tmp_path: Path) -> None:
+    path, _ = stored(tmp_path)
+    kind: Any = "label"
+    for out in (tmp_path / "a.zarr", None):
+        with pytest.raises(
+            BadConfigError,
+            match="`kind` must be one of labels, probabilities, quantised, got 'label'",
+        ):
+            fc.predict(network(), path, SMALL, out, kind=kind)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"kind": "probabilities"}, {"kind": "labels"}, {"overwrite": True}]
+)
+def test_what_is_for_files_is_refused_without_one(options: dict[str, Any], tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    name = next(iter(options))
+    for out in (None, np.zeros((3, *SIDES), np.float32)):
+        with pytest.raises(
+            BadConfigError, match=f"`{name}` must come with a path as `out`, got none"
+        ):
+            fc.predict(network(), pixels, SMALL, out, **options)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
