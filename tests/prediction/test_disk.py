@@ -264,6 +264,20 @@ def test_coordinates_and_nodata_go_over_to_the_labels(suffix: str, tmp_path: Pat
         assert found.nodata == 255
 
 
+def test_nodata_that_is_no_number_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    without = pixels.astype(np.float32)
+    path = geotiff(tmp_path / "full.tif", without, nodata=np.nan)
+    found = fc.predict(network(), path, SMALL, tmp_path / "labels.tif")
+    assert np.array_equal(found[0], labels_of(network(), pixels))  # none of it is NaN
+    without[:, 200:, :40] = np.nan
+    path = geotiff(tmp_path / "some.tif", without, nodata=np.nan)
+    with pytest.raises(
+        BadDataError, match="its nodata value is NaN, which a network cannot see: write"
+    ):
+        fc.predict(network(), path, SMALL, tmp_path / "other.tif")
+
+
 def test_progress_counts_the_units_of_all_windows(tmp_path: Path) -> None:
     path, _ = stored(tmp_path)
     seen: list[tuple[int, int]] = []
