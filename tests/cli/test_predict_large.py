@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import torch
 import zarr
 
 from fullconv.images import open_image
+from fullconv.regions import part_of
 from fullconv.runs import Run
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 201, 322), np.uint8)
@@ -59,6 +61,22 @@ def test_images_stay_what_they_are(
     again = fullconv("predict", trained, folder, "--out", tmp_path / "out")
     assert "1 label images in" in again.out
     assert "1 of them done before" in again.out
+
+
+def test_arrays_in_one_file_are_told_apart(trained: Path, tmp_path: Path, fullconv: Any) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["s0/raw"], file["s1/raw"] = PIXELS, PIXELS[:, ::-1]
+    names = [f"{tmp_path}/scan.h5::s{k}/raw" for k in range(2)]
+    found = fullconv("predict", trained, *names, "--out", tmp_path / "out")
+    assert found.status == 0, found.err
+    labels = open_image(tmp_path / "out" / "scan_s0_raw.zarr")
+    assert np.array_equal(labels[0], expected(trained).argmax(0))
+    assert (tmp_path / "out" / "scan_s1_raw.zarr").exists()
+    assert fullconv("predict", trained, names[0], "--out", tmp_path / "one").status == 0
+    assert (tmp_path / "one" / "scan.zarr").exists()
+    found = fullconv("predict", trained, *names, "--out", tmp_path / "a::b")
+    assert found.status == 1
+    assert "`out` must have no `::`, behind which the name of an array in a file" in found.err
 
 
 def test_another_format_and_probabilities_of_8_bits(
@@ -118,6 +136,34 @@ def test_bad_large_images_are_told_and_the_others_done(
     assert "none.zarr: is a folder, and neither a Zarr array nor" in found.err
     assert (tmp_path / "out" / "good.zarr").exists()
     assert not (tmp_path / "out" / "bad.zarr").exists()
+
+
+def test_an_image_that_was_mended_is_predicted_by_the_same_command(
+    trained: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    path = image(tmp_path / "in", "a.zarr")
+    chunk = path / "c" / "0" / "3" / "5"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    command = ("predict", trained, tmp_path / "in", "--out", tmp_path / "out", "--memory", "2GiB")
+    assert "a.zarr: chunk c/0/3/5 cannot be decoded" in fullconv(*command).err
+    chunk.write_bytes(whole)
+    found = fullconv(*command)
+    assert found.status == 0, found.err
+    assert np.array_equal(open_image(tmp_path / "out" / "a.zarr")[0], expected(trained).argmax(0))
+
+
+def test_an_output_that_another_process_writes_does_not_keep_the_others_from_being_done(
+    trained: Path, tmp_path: Path, fullconv: Any
+) -> None:
+    for name in ("a.zarr", "b.zarr"):
+        image(tmp_path / "in", name)
+    with part_of(tmp_path / "out" / "a.zarr"):
+        found = fullconv("predict", trained, tmp_path / "in", "--out", tmp_path / "out")
+    assert found.status == 1
+    assert "`images` must all be predicted, got 1 that are not; 1 other is done" in found.err
+    assert "a.zarr must be written by one process at a time" in found.err
+    assert (tmp_path / "out" / "b.zarr").exists()
 
 
 @pytest.mark.slow

@@ -43,6 +43,17 @@ def test_flags_of_the_other_way_to_verify_are_answered(fullconv: Any) -> None:
     found = fullconv("verify", "runs/field", "scan.png", "--json", "certificate.json")
     assert found.status == 1
     assert "`--json` writes the certificate of a network: leave out the image" in found.err
+    for flag in ("shape", "channels", "classes", "seed", "options.width"):
+        found = fullconv("verify", "runs/field", "scan.png", f"--{flag}", 0)
+        assert found.status == 1
+        name = flag.partition(".")[0]
+        assert f"`--{name}` is for networks by name, on random numbers: leave out" in found.err
+
+
+def test_a_run_without_an_image_is_answered(trained: Path, fullconv: Any) -> None:
+    found = fullconv("verify", trained)
+    assert found.status == 1
+    assert "`net` must be the name of a network where no image is given, got the run" in found.err
 
 
 def test_a_run_on_an_image_has_no_seams(

@@ -305,3 +305,16 @@ def test_a_folder_without_the_right_to_read_is_named(
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(BadDataError, match=r"cannot be read \(Permission denied\)"):
         open_dataset(tmp_path)
+
+
+def test_arrays_in_one_file_are_called_by_file_and_array(tmp_path: Path) -> None:
+    """Names become those of files: no colons and no slashes are in them."""
+    (tmp_path / "more").mkdir()
+    rows = ["one.h5::s0/raw,m.png", "one.h5::s1/raw,m.png", "more/one.h5::/s0/raw,m.png"]
+    rows += ["one.h5::s2,m.png", "two.h5::raw,m.png"]
+    (tmp_path / "data.csv").write_text("\n".join(["image,mask", *rows]) + "\n")
+    dataset = open_dataset(tmp_path / "data.csv", training=False)
+    assert sorted(names(dataset)["test"]) == [
+        "more_one_s0_raw", "one_s0_raw", "one_s1_raw", "one_s2", "two",
+    ]  # fmt: skip
+    assert dataset.faults == ()

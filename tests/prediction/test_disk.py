@@ -24,7 +24,7 @@ import zarr
 from torch import nn
 
 import fullconv as fc
-from fullconv.errors import BadDataError, BadOutputError
+from fullconv.errors import BadConfigError, BadDataError, BadOutputError
 from fullconv.execution import Behind, ahead, parse_memory
 from fullconv.geometry import Box
 from fullconv.images import ClassTable, open_image
@@ -104,6 +104,31 @@ def test_probabilities_on_disk_are_those_of_the_whole_map(
     assert np.abs(shares - expected).max() <= (
         1e-3 if kind == "probabilities" else 0.5 / 255 + 1e-6
     )
+
+
+def test_a_kind_that_is_none_is_refused(tmp_path: Path) -> None:
+    path, _ = stored(tmp_path)
+    kind: Any = "label"
+    for out in (tmp_path / "a.zarr", None):
+        with pytest.raises(
+            BadConfigError,
+            match="`kind` must be one of labels, probabilities, quantised, got 'label'",
+        ):
+            fc.predict(network(), path, SMALL, out, kind=kind)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"kind": "probabilities"}, {"kind": "labels"}, {"overwrite": True}]
+)
+def test_what_is_for_files_is_refused_without_one(options: dict[str, Any], tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    name = next(iter(options))
+    for out in (None, np.zeros((3, *SIDES), np.float32)):
+        with pytest.raises(
+            BadConfigError, match=f"`{name}` must come with a path as `out`, got none"
+        ):
+            fc.predict(network(), pixels, SMALL, out, **options)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -237,6 +262,20 @@ def test_coordinates_and_nodata_go_over_to_the_labels(suffix: str, tmp_path: Pat
         assert found.transform == image.transform
         assert found.crs == image.crs
         assert found.nodata == 255
+
+
+def test_nodata_that_is_no_number_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    without = pixels.astype(np.float32)
+    path = geotiff(tmp_path / "full.tif", without, nodata=np.nan)
+    found = fc.predict(network(), path, SMALL, tmp_path / "labels.tif")
+    assert np.array_equal(found[0], labels_of(network(), pixels))  # none of it is NaN
+    without[:, 200:, :40] = np.nan
+    path = geotiff(tmp_path / "some.tif", without, nodata=np.nan)
+    with pytest.raises(
+        BadDataError, match="its nodata value is NaN, which a network cannot see: write"
+    ):
+        fc.predict(network(), path, SMALL, tmp_path / "other.tif")
 
 
 def test_progress_counts_the_units_of_all_windows(tmp_path: Path) -> None:
@@ -462,11 +501,26 @@ def test_labels_are_not_taken_for_probabilities(tmp_path: Path) -> None:
         fc.predict(network(), image, SMALL, tmp_path / "a.zarr", kind="probabilities")
 
 
-def test_an_image_that_changed_is_another_image(tmp_path: Path) -> None:
+def test_what_was_begun_of_an_image_that_changed_is_begun_anew(tmp_path: Path) -> None:
     image, out = begun(tmp_path)
     zarr.open_array(str(image))[:, :9] = 7
+    found = fc.predict(network(), image, SMALL, out)
+    assert np.array_equal(found[0], labels_of(network(), zarr.open_array(str(image))[...]))
+
+
+def test_what_was_made_of_an_image_that_changed_is_kept(tmp_path: Path) -> None:
+    image, _ = stored(tmp_path)
+    fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+    zarr.open_array(str(image))[:, :9] = 7
+    with pytest.raises(BadOutputError, match="must not be there yet"):
+        fc.predict(network(), image, SMALL, tmp_path / "a.zarr")
+
+
+def test_what_was_begun_of_another_image_is_not_gone_on_with(tmp_path: Path) -> None:
+    image, out = begun(tmp_path)
+    image.rename(tmp_path / "other.zarr")
     with pytest.raises(BadOutputError, match="left unfinished by another network, image or kind"):
-        fc.predict(network(), image, SMALL, out)
+        fc.predict(network(), tmp_path / "other.zarr", SMALL, out)
 
 
 def test_less_memory_than_it_was_begun_with_is_refused(tmp_path: Path) -> None:

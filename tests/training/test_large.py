@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
 import zarr
 
-from fullconv.errors import BadConfigError
-from fullconv.images import open_dataset, survey
+from fullconv.errors import BadConfigError, BadOutputError
+from fullconv.images import open_dataset, open_image, survey
 from fullconv.networks import build
 from fullconv.sampling import Balanced, Patchwise, Sampled, Whole
 from fullconv.training import ImageData, TrainConfig, evaluate, train
@@ -143,6 +145,24 @@ def test_the_survey_of_pieces_is_that_of_the_whole(
     assert np.allclose(found.std, pixels.std(1), rtol=1e-12)
     assert found.counts["train"] == ((labels == 0).sum(), (labels == 1).sum())
     assert found.ignored["train"] == (labels == 255).sum()
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+def test_pairs_in_one_file_are_trained_on_and_scored(zarrs: Path, tmp_path: Path) -> None:
+    rows = ["image,mask,split"]
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        for i, split in enumerate(("train", "train", "val")):
+            file[f"s{i}/raw"] = zarr.open_array(f"{zarrs}/images/{i}.zarr")[...]
+            file[f"s{i}/mask"] = zarr.open_array(f"{zarrs}/masks/{i}.zarr")[...]
+            rows.append(f"one.h5::s{i}/raw,one.h5::s{i}/mask,{split}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    config = TrainConfig(data=tmp_path / "data.csv", out=tmp_path / "run", epochs=1, sampling="whole", **NETWORK)  # fmt: skip
+    run = train(config)
+    assert [image["name"] for image in run.evaluation()["images"]] == ["one_s2_raw"]
+    assert open_image(run.predictions / "one_s2_raw.zarr").shape == (1, *SIDES[2])
+    with pytest.raises(BadOutputError, match="`out` must have no `::`"):
+        train(replace(config, out=tmp_path / "a::b"))
+    assert not (tmp_path / "a::b").exists()
 
 
 def large(zarrs: Path, **options: Any) -> LargeImages:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from fullconv.errors import BadConfigError, BadDataError, BadOutputError, BadRunError
 from fullconv.images import open_dataset, survey
 from fullconv.runs import Run
-from fullconv.training import TrainConfig, _callbacks, _step, _train, train
+from fullconv.training import TrainConfig, _callbacks, _step, _train, score_run, train
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -260,6 +260,49 @@ def test_a_killed_run_goes_on_from_its_last_save(
     resumed = quietly(resume=run.path)
     assert same(weights(resumed), weights(finished))
     assert [row["step"] for row in resumed.steps()] == [row["step"] for row in finished.steps()]
+
+
+class KilledError(BaseException):
+    """As if the process had ended here."""
+
+
+def killed_in(moment: str, monkeypatch: pytest.MonkeyPatch, settings: TrainConfig, resume: Path | None = None) -> None:  # fmt: skip
+    def end(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_train, moment, end)
+        with pytest.raises(KilledError):
+            quietly(settings, resume=resume)
+
+
+@pytest.mark.parametrize("moment", ["evaluate", "note_end", "note_finished"])
+def test_a_run_that_ended_behind_its_last_step_is_evaluated(
+    moment: str, finished: Run, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_in(moment, monkeypatch, config(scenes, tmp_path / "run"))
+    assert not Run(tmp_path / "run").about()["finished"]
+    with monkeypatch.context() as patched:
+        patched.delattr(_train, "fit")  # it is not trained again
+        run = quietly(resume=tmp_path / "run")
+    assert run.evaluation() == finished.evaluation()
+    assert same(weights(run), weights(finished))
+    about = run.about()
+    assert (about["finished"], len(about["resumed"])) == (True, 1)
+    assert about["steps"] == finished.about()["steps"]
+    assert about.keys() == finished.about().keys()
+
+
+def test_an_evaluation_of_fewer_epochs_is_not_that_of_the_run(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = quietly(config(scenes, tmp_path / "run", epochs=1))
+    more = config(scenes, run.path, epochs=2)
+    killed_in("evaluate", monkeypatch, more, resume=run.path)
+    found = quietly(resume=run.path)
+    assert found.evaluation() == score_run(found, scenes).evaluation.to_json("val")
+    with pytest.raises(BadConfigError, match=r"`epochs` must be more than the run has had \(2\)"):
+        quietly(resume=run.path)
 
 
 def test_a_finished_run_goes_on_only_with_more_to_do(finished: Run) -> None:

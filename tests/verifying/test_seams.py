@@ -36,6 +36,25 @@ def test_exact_windows_have_no_seams(tmp_path: Path) -> None:
     assert colours == {(255, 255, 255), (190, 190, 190)}
 
 
+def test_a_field_as_large_as_the_part_leaves_covers_of_few_windows() -> None:
+    """Strips, six boxes and sixteen, cut by what they own; each unit is owned once by each cover."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 2, 3, padding=60, dilation=60).eval()  # a field of 121 px
+    found = seams(net, PIXELS, side=128)
+    assert [len(cover) for cover in found.covers] == [2, 6, 16]
+    for cover in found.covers:
+        owned = np.zeros((128, 128), int)
+        for window in cover:
+            owned[window.units.slices] += 1
+        assert np.all(owned == 1)
+    assert found.passed
+
+
+def test_covers_that_are_the_same_are_compared_once() -> None:
+    found = seams(nn.Conv2d(1, 2, 1).eval(), PIXELS[:, :2, :3], side=128)
+    assert [len(cover) for cover in found.covers] == [2, 6]
+
+
 def test_the_part_is_of_a_size_that_the_network_takes() -> None:
     class Thirds(nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,8 @@ def predict(
     Args:
         run: Folder of a training run.
         images: Image files or Zarr folders, or folders of images; with `::` and a name for a level of
-            a pyramid or an array inside, such as `slide.svs::1` or `scan.h5::raw`.
+            a pyramid or an array inside, such as `slide.svs::1` or `scan.h5::raw`. Results of several
+            arrays of one file are called `STEM_NAME`.
         out: Folder for the results.
         memory: What the whole process may take, such as `2GiB`, `500MB` or `80%`; images go
             through the network in exact windows that fit. Without it, whole images, and half of the

@@ -32,7 +32,8 @@ def train(
             `test/` that hold those, or a CSV file of pairs.
         flags: Settings of the run.
         config: YAML file with the names of the flags as keys; flags outdo it.
-        resume: Folder of a run to go on with, for more `--minutes` or `--epochs` in all.
+        resume: Folder of a run to go on with: to its end, its evaluation included, or for more
+            `--minutes` or `--epochs` in all.
     """
     from fullconv.reporting import write_report
     from fullconv.training import resolve

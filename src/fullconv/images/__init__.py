@@ -8,7 +8,7 @@ from fullconv.images._class_index import ClassIndex, class_index
 from fullconv.images._classes import ClassTable
 from fullconv.images._dataset import Dataset, open_dataset
 from fullconv.images._display import overlay, to_rgb8
-from fullconv.images._files import SUFFIXES, image_files, read_image, stem
+from fullconv.images._files import SUFFIXES, image_files, names_of, read_image, stem
 from fullconv.images._lazy import goes_by_pieces, open_image, open_mask, reads_boxes
 from fullconv.images._masks import read_mask
 from fullconv.images._repeats import repeated
@@ -38,6 +38,7 @@ __all__ = [
     "colormap",
     "goes_by_pieces",
     "image_files",
+    "names_of",
     "open_dataset",
     "open_image",
     "open_mask",

@@ -7,6 +7,7 @@
 - A file is refused before it is decoded if it would fill the memory; `check_size` has the rule.
 """
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -129,8 +130,8 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """Return the image files among the paths, folders replaced by the images directly in them.
 
     Raises:
-        BadDataError: If a path does not exist, a folder holds no image, or two files have the same
-            stem, since what is computed from them is named by it.
+        BadDataError: If a path does not exist, a folder holds no image, or two images get the same
+            name from `names_of`, since what is computed from them is called by it.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -144,8 +145,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         found += inside
     found = list(dict.fromkeys(found))
     first: dict[str, Path] = {}
-    for path in found:
-        name = stem(path)
+    for path, name in names_of(found).items():
         if name in first:
             raise BadDataError(
                 f"image files must have different stems, got {first[name]} and {path}"
@@ -163,6 +163,23 @@ def stem(path: Path) -> str:
     """
     name = regions.split_name(path)[0].stem
     return name[:-4] if name.lower().endswith(".ome") else name
+
+
+def long_stem(path: Path) -> str:
+    """Return the stem of an image, and behind it what the array is called inside the file.
+
+    Examples:
+        >>> long_stem(Path("d.h5::s0/raw")), long_stem(Path("a.png"))
+        ('d_s0_raw', 'a')
+    """
+    inside = (regions.split_name(path)[1] or "").replace("::", "/")
+    return "_".join([stem(path), *(part for part in inside.split("/") if part)])
+
+
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return what results of images are called: by stem, or by long stem where stems are equal."""
+    times = Counter(map(stem, paths))
+    return {path: stem(path) if times[stem(path)] == 1 else long_stem(path) for path in paths}
 
 
 def image_paths(folder: Path, *, recursive: bool) -> list[Path]:

@@ -13,9 +13,10 @@ from unicodedata import normalize
 from fullconv.errors import BadDataError
 from fullconv.images._class_files import csv_rows
 from fullconv.images._faults import BrokenRuleError, Fault, bad_file
-from fullconv.images._files import SUFFIXES, stem, visible_files
+from fullconv.images._files import SUFFIXES, long_stem, stem, visible_files
 from fullconv.images._published import camvid_folders, published
 from fullconv.images._sample import Sample
+from fullconv.regions import split_name
 
 SPLIT_OF = {
     "": "",
@@ -180,7 +181,10 @@ def _csv_pairs(path: Path) -> tuple[list[Pair], list[Fault]]:
 
 
 def _named(pairs: Iterable[Pair], root: Path) -> dict[str, tuple[Sample, ...]]:
-    """Return the samples by split, named by stem, or by path where stems are equal."""
+    """Return the samples by split, named by stem, or by path where stems are equal.
+
+    Names become those of files: what is called inside a file is a part like the others.
+    """
     pairs = list(pairs)
     stems = Counter(stem(pair.image) for pair in pairs)
     splits: dict[str, tuple[Sample, ...]] = {}
@@ -201,6 +205,7 @@ def _same_names(splits: dict[str, tuple[Sample, ...]]) -> list[Fault]:
 
 
 def _long_name(image: Path, root: Path) -> str:
-    below = image.relative_to(root) if image.is_relative_to(root) else image
-    parts = [p for p in below.with_name(stem(below)).parts if p not in ("images", "/", "..")]
-    return "_".join(parts)
+    folder = split_name(image)[0].parent
+    below = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    parts = [p for p in below.parts if p not in ("images", "/", "..")]
+    return "_".join([*parts, long_stem(image)])

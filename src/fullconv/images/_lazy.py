@@ -213,13 +213,21 @@ def _turned(stored: LazyArray) -> LazyArray:
 
 def _finite(stored: LazyArray) -> LazyArray:
     """Return the array with a check of all that is read: no NaN, no infinity."""
+    nodata = stored.facts.get("nodata")
+    # Around a px that is NaN, nothing that a network makes is a number.
+    instead = (
+        "; its nodata value is NaN, which a network cannot see: write a number for it, as "
+        "`gdalwarp -dstnodata -9999` does"
+        if nodata is not None and np.isnan(nodata)
+        else ""
+    )
 
     def check(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
         bad = int(part.size - np.isfinite(part).sum())
         if bad:
             raise BadDataError(
                 f"{stored.name}: values must be finite, got NaN or infinity at {plural(bad, 'place')} "
-                "of a part that was read"
+                f"of a part that was read{instead}"
             )
         return part
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fullconv.images._cache import load
 from fullconv.images._dataset import Dataset
 from fullconv.images._facts import ImageFacts, image_facts
-from fullconv.images._files import naming, read_image, stem
+from fullconv.images._files import long_stem, naming, read_image
 from fullconv.images._sample import Sample
 
 T = TypeVar("T")
@@ -48,13 +48,13 @@ def repeated(dataset: Dataset) -> tuple[tuple[Sample, Sample], ...]:
 
     train = [(sample, facts(sample)) for sample in dataset.splits.get("train", ())]
     by_content = _grouped((_content(one), sample) for sample, one in train)
-    by_name = _grouped((stem(sample.image), (sample, one)) for sample, one in train)
+    by_name = _grouped((long_stem(sample.image), (sample, one)) for sample, one in train)
     found: list[tuple[Sample, Sample]] = []
     for split in ("val", "test"):
         for held in dataset.splits.get(split, ()):
             own = facts(held)
             alike = by_content.get(_content(own), [])
-            same_stem = by_name.get(stem(held.image), [])
+            same_stem = by_name.get(long_stem(held.image), [])
             named = [
                 one
                 for one, other in same_stem

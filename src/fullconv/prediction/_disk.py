@@ -35,7 +35,7 @@ from fullconv.execution import (
     run_window,
 )
 from fullconv.geometry import Box, Window
-from fullconv.prediction._plan import Plan, planned
+from fullconv.prediction._plan import APART, Plan, planned
 from fullconv.prediction._products import (
     Kind,
     Progress,
@@ -46,6 +46,7 @@ from fullconv.prediction._strips import Made, Strips, in_chunks, read_box, witho
 from fullconv.regions import (
     LazyArray,
     Part,
+    check_output,
     create,
     is_finished,
     open_array,
@@ -90,6 +91,7 @@ def predict_to_disk(
     first = wanted.paths[0]
     key = key or uuid4().hex
     for path in wanted.paths:
+        check_output(path)
         if file_kind(path) != "zarr" and image.ndim < 3:
             raise BadOutputError(f"`out` must end in .zarr for images of one axis, got {path.name}")
         _refuse_replacing(image, path)
@@ -276,7 +278,9 @@ def _operators(net: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
-    """Return what stands for a network, an image as it is now, and what is made of both.
+    """Return what stands for a network, an image, and what is made of both; and for the image's state.
+
+    The two are apart, so that `same_but_the_state` can tell that a file was changed or restored.
 
     Raises:
         BadDataError: If the image is not there.
@@ -287,6 +291,10 @@ def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
     except OSError as error:
         raise BadDataError(f"{file}: cannot be opened ({error.strerror})") from error
     classes = None if wanted.classes is None else wanted.classes.to_dict()
-    parts = (network, str(file.resolve()), name, state, wanted.quantised, classes)
+    parts = (network, str(file.resolve()), name, wanted.quantised, classes)
     kinds = [path and path.name for path in (wanted.labels, wanted.probabilities)]
-    return blake2b(json.dumps([*parts, kinds]).encode(), digest_size=16).hexdigest()
+    return APART.join(map(_digest, ([*parts, kinds], state)))
+
+
+def _digest(values: Any) -> str:
+    return blake2b(json.dumps(values).encode(), digest_size=16).hexdigest()

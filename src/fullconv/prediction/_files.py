@@ -19,6 +19,7 @@ from fullconv.errors import BadDataError, BadOutputError
 from fullconv.images import (
     ClassTable,
     check_folder,
+    names_of,
     open_image,
     read_image,
     reads_boxes,
@@ -32,7 +33,7 @@ from fullconv.prediction._disk import key_of, predict_to_disk
 from fullconv.prediction._predict import Predictor
 from fullconv.prediction._process import left_for_windows, process_memory
 from fullconv.prediction._products import SUFFIXES, FileKind, Wanted
-from fullconv.regions import is_finished, note_finished, split_name
+from fullconv.regions import check_output, is_finished, note_finished, split_name
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 # Plain TIFF files of so many bytes in memory and more go from disk to disk.
@@ -94,10 +95,11 @@ def plan_files(
 
     Labels are `STEM.png` for pictures; TIFF, OME-TIFF and Zarr stay what they are, rasters become
     `STEM.tif`, slides `STEM.ome.tif`, all others `STEM.zarr`. Probabilities are
-    `STEM.probabilities.tif` and so on, overlays `STEM.overlay.png`.
+    `STEM.probabilities.tif` and so on, overlays `STEM.overlay.png`. Where several arrays of one file
+    are predicted, the name of each stands behind the stem: `STEM_NAME.zarr`.
 
     Args:
-        images: Image files with different stems.
+        images: Image files of different names, as `names_of` has them.
         out: Folder for the results.
         probabilities: Whether the probabilities of all classes are wanted.
         overlay: Whether pictures of the image under its labels are wanted.
@@ -112,9 +114,12 @@ def plan_files(
             or an overlay is wanted of an image that is never in memory as a whole; or `out` cannot be
             written.
     """
+    check_output(out)
     jobs = tuple(
-        _job(image, out, file or disk_format(image), probabilities, overlay, quantised, network)
-        for image in images
+        _job(
+            image, name, out, file or disk_format(image), probabilities, overlay, quantised, network
+        )
+        for image, name in names_of(images).items()
     )
     _refuse_collisions(jobs, overwrite=overwrite)
     return jobs
@@ -122,6 +127,7 @@ def plan_files(
 
 def _job(
     image: Path,
+    name: str,
     out: Path,
     file: FileKind | None,
     probabilities: bool,
@@ -129,13 +135,12 @@ def _job(
     quantised: bool,
     network: str,
 ) -> Job:
-    name = stem(image)
     if file is None:
         labels = out / f"{name}{_labels_suffix(image)}"
         shares = out / f"{name}.probabilities.tif"
     else:
         own = split_name(image)[0].name  # a.ome.zarr stays that
-        kept = file == "zarr" and own.lower().endswith(".zarr")
+        kept = file == "zarr" and own.lower().endswith(".zarr") and name == stem(image)
         labels = out / (own if kept else f"{name}{SUFFIXES[file]}")
         shares = out / f"{name}.probabilities{SUFFIXES[file]}"
     if file is not None and overlay:
@@ -185,7 +190,8 @@ def predict_files(
 ) -> None:
     """Predict images and write what `plan_files` names.
 
-    An image that cannot be used does not keep the others from being predicted.
+    An image that cannot be used, or whose results have no place, does not keep the others from being
+    predicted.
 
     Args:
         net: Raw pixels in, logits of the image's size out.
@@ -198,9 +204,9 @@ def predict_files(
         overwrite: Whether what is there already, or unfinished, may be replaced.
 
     Raises:
-        BadDataError: At the end, if there were images that cannot be used; it names each.
+        BadDataError: At the end, if there were such images; it names each.
         FullconvError: If an image does not fit the memory.
-        BadOutputError: If a file cannot be written.
+        BadOutputError: If the disk refuses.
     """
     limit = None if memory is None else process_memory(memory)
     faults: list[str] = []
@@ -214,6 +220,10 @@ def predict_files(
                 _write(job, image, answers(image, job), classes)
         except BadDataError as error:
             faults.append(str(error))
+        except BadOutputError as error:
+            if isinstance(error.__cause__, OSError):  # the disk refuses, as it would for the others
+                raise
+            faults.append(str(error))
         if progress:
             progress(done, len(jobs))
     if faults:
@@ -223,7 +233,7 @@ def predict_files(
 def _told(faults: Sequence[str], *, num_done: int) -> str:
     """Return what is wrong with which images: the first 20 by name, then a count."""
     others = "1 other is" if num_done == 1 else f"{num_done} others are"
-    first = f"`images` must all be usable, got {len(faults)} that are not; {others} done:"
+    first = f"`images` must all be predicted, got {len(faults)} that are not; {others} done:"
     more = len(faults) - NUM_LISTED
     rest = [f"… and {more} more"] if more > 0 else []
     return "\n  ".join([first, *faults[:NUM_LISTED], *rest])

@@ -27,7 +27,9 @@ MOST_MORE = 1.15
 CHUNKS_AT_ONCE = 12
 # What is run down begins anew after so many times the field: it is what is lost if the process ends.
 STRETCH = 10
-VERSION = 2
+VERSION = 3
+# In a key, between what is made of which image, and the state of that image.
+APART = ":"
 
 Ints = tuple[int, ...]
 
@@ -253,6 +255,11 @@ def strip_rows(image: LazyArray, rows: int) -> int:
     return chunk * ceil(rows / chunk)
 
 
+def same_but_the_state(one: str, other: str) -> bool:
+    """Return whether two keys are of the same image, network and outputs, the image as it was and is."""
+    return APART in one and one.split(APART, maxsplit=1)[0] == other.split(APART, maxsplit=1)[0]
+
+
 def _earlier(
     part: Part, budget: _Budget, memory: int, *, key: str, overwrite: bool
 ) -> dict[str, Any] | None:
@@ -261,7 +268,8 @@ def _earlier(
     if values is None:
         return None
     if values.get("key") != key or values.get("version") != VERSION:
-        if overwrite:
+        # Of an image that was changed or restored since, what is done is of no use to anyone.
+        if overwrite or same_but_the_state(str(values.get("key")), key):
             return None
         raise BadOutputError(
             f"`out` must not be begun by something else, got {part.folder}, left unfinished by "

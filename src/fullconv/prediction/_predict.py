@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fullconv.errors import FullconvError
+from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution import Passes, evaluating, like_weights, parse_memory, read
 from fullconv.geometry import Box
 from fullconv.images import open_image
@@ -79,7 +79,7 @@ def predict(
     memory: str | int | None = None,
     out: Any = None,
     *,
-    kind: Kind = "labels",
+    kind: Kind | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Any:
@@ -98,7 +98,7 @@ def predict(
         out: An array-like `(classes, *map)` to be written instead of a new array; or the path of a
             new file that ends in ``.zarr`` (OME-Zarr with a pyramid), ``.tif`` or ``.ome.tif``.
         kind: What a file is to hold: ``labels``, the position of the largest logit; ``probabilities``
-            as float16 (float32 in OME-TIFF), or ``quantised``, ``round(255 p)``.
+            as float16 (float32 in OME-TIFF), or ``quantised``, ``round(255 p)``. None is labels.
         overwrite: Whether a file that is there already may be replaced.
         progress: Called with windows done and all windows; with a path as `out`, with units.
 
@@ -110,6 +110,7 @@ def predict(
         NotLocalError: If `memory` is given and a layer looks at the whole image.
         FullconvError: If the network does not take the image's shape or returns something else than one
             tensor, or `memory` is too little.
+        BadConfigError: If there is no such `kind`, or no path as `out` that it, or `overwrite`, is for.
         BadDataError: If a file cannot be read.
         BadOutputError: If a file is there already, or cannot be written.
 
@@ -120,16 +121,37 @@ def predict(
         >>> fc.predict(net, image, memory="8 MiB").shape
         (2, 500, 333)
     """
+    to_file = isinstance(out, str | Path)
+    _check_options(kind, overwrite=overwrite, to_file=to_file)
     if isinstance(image, str | Path):
         source: Any = open_image(image)
     else:
         source = image
-    if isinstance(out, str | Path):
-        _spatial_shape(source)
-        return predict_to_file(
-            net, image, source, memory, Path(out), kind=kind, overwrite=overwrite, progress=progress
+    if not to_file:
+        return Predictor(net, memory)(source, out, progress)
+    _spatial_shape(source)
+    return predict_to_file(
+        net,
+        image,
+        source,
+        memory,
+        Path(out),
+        kind=kind or "labels",
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _check_options(kind: str | None, *, overwrite: bool, to_file: bool) -> None:
+    """Refuse what no file can hold, and what is for files only where there is none."""
+    if kind is not None and kind not in get_args(Kind):
+        raise BadConfigError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if not to_file and (kind is not None or overwrite):
+        given = "`overwrite`" if kind is None else "`kind`"
+        raise BadConfigError(
+            f"{given} must come with a path as `out`, got none: without one, the map itself is returned; "
+            'name a new file, such as out="labels.zarr", or leave it out'
         )
-    return Predictor(net, memory)(source, out, progress)
 
 
 def _check_taken(net: nn.Module, image: Any) -> None:

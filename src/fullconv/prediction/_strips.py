@@ -87,8 +87,7 @@ def read_box(image: LazyArray, box: Box) -> npt.NDArray[Any]:
 
 def without_data(pixels: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.bool_]:
     """Return which px have the value that says that there are no data, in all channels."""
-    found = np.isnan(pixels) if np.isnan(nodata) else pixels == nodata
-    return np.asarray(found.all(0))
+    return np.asarray((pixels == nodata).all(0))
 
 
 def _strips(part: Box, rows: int) -> Iterator[Box]:

@@ -2,7 +2,7 @@
 
 from fullconv.regions._array import LazyArray, Source, arranged, in_memory, sliced
 from fullconv.regions._ome import Format, add_pyramid, create, full
-from fullconv.regions._open import SUFFIXES, open_array, opens, split_name
+from fullconv.regions._open import SUFFIXES, check_output, open_array, opens, split_name
 from fullconv.regions._part import Part, is_finished, note_finished, part_of, telling
 from fullconv.regions._pieces import pieces, sharing
 from fullconv.regions._signature import signature
@@ -17,6 +17,7 @@ __all__ = [
     "Source",
     "add_pyramid",
     "arranged",
+    "check_output",
     "create",
     "full",
     "in_memory",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fullconv.errors import BadDataError
+from fullconv.errors import BadDataError, BadOutputError
 from fullconv.regions._array import LazyArray, Source, arranged
 from fullconv.regions._hdf5 import hdf5_source
 from fullconv.regions._raw import npy_source
@@ -35,6 +35,20 @@ def split_name(path: Path | str) -> tuple[Path, str | None]:
     """
     text, colons, name = str(path).partition("::")
     return Path(text), name if colons else None
+
+
+def check_output(path: Path) -> None:
+    """Refuse a path that could be written, but not be read again.
+
+    Raises:
+        BadOutputError: If what stands behind ``::`` would be taken for the name of an array in a file.
+    """
+    if "::" in str(path):
+        better = str(path).replace("::", "_")
+        raise BadOutputError(
+            f"`out` must have no `::`, behind which the name of an array in a file stands, got {path}; "
+            f"call it {better}"
+        )
 
 
 def opens(path: Path | str) -> bool:

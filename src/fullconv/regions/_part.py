@@ -158,7 +158,7 @@ def _locked(path: Path, target: Path) -> Generator[None]:
             raise BadOutputError(
                 f"{target} must be written by one process at a time, got another that is at it; wait "
                 "for its end, or choose another output"
-            ) from error
+            ) from None  # it is not the disk that refuses
         # Who held it before may have taken the file away since it was opened here.
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(number).st_ino:

@@ -35,15 +35,15 @@ def note_start(run: Run, module: Segmentation) -> None:
     write_json(run.run_json, about | {"finished": False})
 
 
-def note_end(run: Run, module: Segmentation, *, interrupted: bool) -> None:
-    """Add how long it took, and whether Ctrl-C ended it."""
-    ending = {
-        "device": str(module.trainer.strategy.root_device),
-        "seconds": round(module.seconds(), 1),
-        "steps": module.trainer.global_step,
-        "finished": not interrupted,
-    }
+def note_end(run: Run, *, device: torch.device, seconds: float, steps: int) -> None:
+    """Add where and how long it was trained."""
+    ending = {"device": str(device), "seconds": round(seconds, 1), "steps": steps}
     write_json(run.run_json, run.about() | ending)
+
+
+def note_finished(run: Run) -> None:
+    """Add that nothing is left: it is trained and evaluated."""
+    write_json(run.run_json, run.about() | {"finished": True})
 
 
 def note_memory(run: Run, module: Segmentation, room: Room) -> None:

@@ -1,6 +1,6 @@
 """The whole job, from a folder of images to a run."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 from fullconv.errors import BadConfigError, FullconvError
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows
+from fullconv.regions import check_output
 from fullconv.runs import (
     Run,
     check_match,
@@ -30,7 +31,7 @@ from fullconv.training._job import Job, data_for, job_for, module_for, recipe_fo
 from fullconv.training._module import Segmentation
 from fullconv.training._noise import Reading
 from fullconv.training._recipes import needs_weights
-from fullconv.training._record import note_end, note_memory, note_start
+from fullconv.training._record import note_end, note_finished, note_memory, note_start
 from fullconv.training._regime import regime
 from fullconv.training._score_run import held_bytes
 from fullconv.training._starting import check_same_kind, start, warn_of_repeats
@@ -53,7 +54,7 @@ def train(
 
     Returns:
         The run. After Ctrl-C it has the weights so far and no evaluation, and its ``run.json``
-        says that it was interrupted.
+        says that it is not finished. A run that ended in its evaluation is evaluated with `resume`.
 
     Raises:
         BadConfigError: If a setting cannot be used.
@@ -74,23 +75,27 @@ def train(
     with _no_empty_folder(run):
         job = job_for(config, recipe, dataset, facts, console)
     config = job.config
+    trained = False
     if resume:
-        _go_back_to_checkpoint(run, config, job.module)
+        trained = _go_back_to_checkpoint(run, config, job.module)
     elif config.weights:
         start(config.weights, config.net, job.module.net, console)
     elif config.recipe:
         console.print(f"warning: {needs_weights(config.recipe)}")
     with _no_empty_folder(run):
-        if not job.chosen:
+        if not job.chosen and not trained:
             _follow_what_pays(run, config, job, console)
         with counting(console, "counting classes") as progress:
             job.data.count_classes(progress)
     run.write_config(config.to_dict())
     run.write_recipe(recipe)
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
-    interrupted = _fit(run, config, job, console=console, resume=resume is not None)
-    if not interrupted:
-        _evaluate(run, dataset, facts, limit=job.limit, console=console)
+    if trained:
+        console.print("the run is trained; what is left is its evaluation")
+    elif _fit(run, config, job, console=console, resume=resume is not None):
+        return run
+    _evaluate(run, dataset, facts, limit=job.limit, console=console)
+    note_finished(run)
     return run
 
 
@@ -100,7 +105,9 @@ def _fit(run: Run, config: TrainConfig, job: Job, *, console: Console, resume: b
     note_memory(run, job.module, job.room)
     try:
         interrupted = fit(config, run, job.module, job.data, console=console, resume=resume)
-        note_end(run, job.module, interrupted=interrupted)
+        trainer = job.module.trainer
+        device, steps = trainer.strategy.root_device, trainer.global_step
+        note_end(run, device=device, seconds=job.module.seconds(), steps=steps)
     finally:
         note_memory(run, job.module, job.room)
     return interrupted
@@ -147,6 +154,7 @@ def _prepare(config: TrainConfig | None, resume: Path | None) -> tuple[Run, Trai
     if resume is None:
         if config is None:
             raise BadConfigError("`config` must be given for a new run, got none")
+        check_output(config.out)  # before hours of work whose predictions could not be read again
         return Run.create(config.out), config
     run = Run.open(resume)
     earlier = TrainConfig.from_dict(run.config())
@@ -189,10 +197,31 @@ def _follow_what_pays(run: Run, config: TrainConfig, job: Job, console: Console)
     job.module.follow(chosen.sampler)
 
 
-def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> None:
-    """Check that the run can go on from its checkpoint, and drop what was logged behind it."""
+def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) -> bool:
+    """Drop what was logged behind the checkpoint; return whether nothing but the evaluation is left."""
     state = read_checkpoint(run.checkpoint)
     check_match(run.checkpoint, state["state_dict"], module.state_dict())
+    evaluated = run.about()["finished"] and run.evaluation_json.exists()
+    trained = _is_over(config, state) and not evaluated
+    if trained:
+        note_start(run, module)
+        note_end(run, device=best_device(), seconds=state["seconds"], steps=state["global_step"])
+    else:
+        _refuse_to_train_no_more(config, state)
+    for path in (run.steps_csv, run.validation_csv):
+        drop_rows_after(path, state["global_step"])
+    return trained
+
+
+def _is_over(config: TrainConfig, state: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has used up its budget."""
+    minutes, epochs = config.minutes, config.epochs
+    return bool(
+        (minutes and state["seconds"] >= minutes * 60) or (epochs and state["epochs"] >= epochs)
+    )
+
+
+def _refuse_to_train_no_more(config: TrainConfig, state: Mapping[str, Any]) -> None:
     if config.minutes and state["seconds"] >= config.minutes * 60:
         raise BadConfigError(
             f"`minutes` must be more than the run has had ({state['seconds'] / 60:.1f}), got "
@@ -203,14 +232,14 @@ def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) 
             f"`epochs` must be more than the run has had ({state['epochs']:g}), got "
             f"{config.epochs}; give a larger total to go on"
         )
-    for path in (run.steps_csv, run.validation_csv):
-        drop_rows_after(path, state["global_step"])
 
 
 def _evaluate(
     run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
 ) -> None:
     """Score the best weights on the held-out images, and keep the predictions."""
+    # One of fewer epochs does not pass for that of the run if this ends early.
+    run.evaluation_json.unlink(missing_ok=True)
     split = dataset.held_out
     if split not in dataset.splits:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from fullconv.errors import BadOutputError
 from fullconv.execution import like_weights, read, run_window
-from fullconv.geometry import Box, Window, grid_cover, least_window
+from fullconv.geometry import Box, Geometry, Window, grid_of
 from fullconv.tracing import trace
 
 # What rounding may change, relative to the largest logit: other shapes, other kernels.
 TOLERANCE = 1e-4
-# Covers have about so many windows.
-COUNTS = (2, 5, 16)
+# Windows of the covers, (down, across): strips, and boxes with borders at other places.
+COUNTS = ((2, 1), (2, 3), (4, 4))
 # Of the picture: between covers, and above them.
 GAP_PX, TITLE_PX = 16, 18
 
@@ -107,13 +107,18 @@ def seams(net: nn.Module, image: Any, *, side: int = 512) -> Seams:
     with torch.inference_mode():
         whole: Tensor = net(pixels[None])[0]
         scale = float(whole.abs().max()) or 1.0
-        least = prod(least_window(geometry, part.shape))
-        covers = [
-            grid_cover(geometry, part.shape, max_window_px=max(least, ceil(prod(part.shape) / n)))
-            for n in COUNTS
-        ]
+        covers = _covers(geometry, part.shape)
         differences = [_difference(net, pixels, whole, cover) / scale for cover in covers]
     return Seams(part=part, covers=tuple(covers), differences=tuple(differences))
+
+
+def _covers(geometry: Geometry, sides: tuple[int, ...]) -> list[tuple[Window, ...]]:
+    """Return grids of few windows, cut by what they own: fields may be as large as the part."""
+    map_shape = geometry.map_shape(sides)
+    blocks = [
+        tuple(ceil(m / n) for m, n in zip(map_shape, counts, strict=True)) for counts in COUNTS
+    ]
+    return [grid_of(geometry, sides, block) for block in dict.fromkeys(blocks)]
 
 
 def _middle(shape: tuple[int, ...], sides: tuple[int, ...]) -> Box:
