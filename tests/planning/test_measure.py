@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import fullconv as fc
+from fullconv.execution._memory import keep_freed_memory
 from fullconv.planning import Course, Manner, rehearse_step
 from fullconv.planning import _measure as measuring
 from fullconv.planning import _small_steps as small_steps
@@ -173,6 +175,46 @@ def test_steps_made_here_leave_network_and_random_numbers_as_they_were() -> None
     saved = 2 * (8 + 8 + 8) * 298 * 298 * 4  # what the convolution, the norm and the ReLU keep
     assert took.peak_bytes - took.before_bytes > 0.8 * saved
     assert took.seconds > 0
+
+
+def tall() -> nn.Module:
+    """Keeps a map of 64 channels for each of 12 layers."""
+    return nn.Sequential(nn.Conv2d(3, 64, 1), *(nn.Tanh() for _ in range(12)), nn.Conv2d(64, 2, 1))
+
+
+@pytest.mark.parametrize("limit", [160 * MIB, 260 * MIB, 700 * MIB, None])
+def test_small_steps_stay_within_the_memory_that_there_is(
+    limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def took(*args: object) -> list[small_steps.Took]:
+        asked.extend(args[-1])  # pyright: ignore[reportArgumentType]
+        return [small_steps.Took(before_bytes=0, peak_bytes=30 * MIB, seconds=0.9)] * len(asked)
+
+    monkeypatch.setattr(measuring, "steps_here", took)
+    measuring.measured_here(tall(), (3, 300, 300), Manner(), torch.device("cpu"), limit)
+    kept = [images * 12 * 64 * prod(shape[1:]) * 4 for images, shape in asked]
+    assert max(kept) <= (limit or measuring.MOST_BYTES)
+    assert len(asked) == len(set(asked))
+    if limit is None or limit > 300 * MIB:
+        assert max(kept) > 150 * MIB
+
+
+def test_nothing_is_measured_where_no_small_step_fits() -> None:
+    with pytest.raises(fc.FullconvError, match=r"small enough to be tried, .* than 60 MiB"):
+        measuring.measured_here(tall(), (3, 300, 300), Manner(), torch.device("cpu"), 60 * MIB)
+
+
+def test_what_small_steps_took_is_given_back() -> None:
+    keep_freed_memory()
+    device = torch.device("cpu")
+    meter = small_steps.Meter(device)
+    measuring.steps_here(tall(), Manner(), device, [(1, (3, 20, 20))], runs=1)  # loads for good
+    before = meter.now()
+    (took,) = measuring.steps_here(tall(), Manner(), device, [(1, (3, 160, 160))], runs=1)
+    assert took.peak_bytes - took.before_bytes > 70 * MIB
+    assert meter.now() - before < 20 * MIB
 
 
 def test_a_system_that_does_not_say_what_a_process_takes_is_refused(

@@ -195,9 +195,9 @@ class Rooms:
 
     @cached_property
     def gauge(self) -> Gauge:
-        """What this machine makes of rehearsals: from small steps made now, where they can be made."""
+        """What this machine makes of rehearsals: from small steps made now, where they fit and can be."""
         found = _unless_short_of_memory(
-            lambda: measured_here(self.net, self.shape, self._manner, self._device)
+            lambda: measured_here(self.net, self.shape, self._manner, self._device, self._left(1))
         )
         return found or UNSEEN
 
