@@ -10,7 +10,8 @@ from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fullconv.errors import BadConfigError, FullconvError
+from fullconv.errors import BadConfigError, BadDataError, BadOutputError, FullconvError
+from fullconv.execution import give_back_freed_memory
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows
 from fullconv.runs import (
@@ -90,7 +91,7 @@ def train(
     write_json(run.data_json, _data_facts(config.data, dataset, facts))
     interrupted = _fit(run, config, job, console=console, resume=resume is not None)
     if not interrupted:
-        _evaluate(run, dataset, facts, limit=job.limit, console=console)
+        _evaluate_if_it_fits(run, dataset, facts, limit=job.limit, console=console)
     return run
 
 
@@ -207,6 +208,23 @@ def _go_back_to_checkpoint(run: Run, config: TrainConfig, module: Segmentation) 
         drop_rows_after(path, state["global_step"])
 
 
+def _evaluate_if_it_fits(
+    run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
+) -> None:
+    """Evaluate the run, or say why its memory is too small for that: what it has learnt stays."""
+    try:
+        _evaluate(run, dataset, facts, limit=limit, console=console)
+    except (BadDataError, BadOutputError):
+        raise
+    except FullconvError as error:
+        if limit is None:
+            raise
+        console.print(
+            f"warning: the run is not evaluated: {error}. `fullconv evaluate` does it with more memory",
+            soft_wrap=True,
+        )
+
+
 def _evaluate(
     run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
 ) -> None:
@@ -218,6 +236,7 @@ def _evaluate(
     samples = dataset.splits[split]
     net = run.network().to(best_device())
     held = held_bytes(samples, facts)
+    give_back_freed_memory()  # of the steps, which would count as held by the program
 
     def keep(sample: Sample, labels: NDArray[Any]) -> None:
         write_labels(run.predictions / f"{sample.name}.png", labels, classes)
