@@ -177,6 +177,32 @@ def test_steps_made_here_leave_network_and_random_numbers_as_they_were() -> None
     assert took.seconds > 0
 
 
+class WithBuffer(nn.Conv2d):
+    """Takes a row of a table of one row, and the inverse of a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3)
+        self.table = nn.Parameter(torch.zeros(1, 3))
+        self.register_buffer("row", torch.zeros(1, dtype=torch.long))
+        self.register_buffer("mixing", torch.eye(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(self.mixing), x)
+        return super().forward(mixed) + self.table[self.row].view(1, 3, 1, 1)
+
+
+def test_buffers_keep_their_numbers_and_are_not_trained() -> None:
+    net = WithBuffer()
+    (took,) = measuring.steps_here(net, Manner(), torch.device("cpu"), [(1, (3, 20, 20))])
+    assert took.seconds > 0
+    sent = small_steps.without_weights(net)
+    assert all(weight.is_meta for weight in sent.parameters())
+    numbered = small_steps.with_numbers(sent, torch.device("cpu"))
+    assert torch.equal(numbered.mixing, net.mixing)
+    numbered.mixing.zero_()
+    assert torch.equal(net.mixing, torch.eye(3))
+
+
 def tall() -> nn.Module:
     """Keeps a map of 64 channels for each of 12 layers."""
     return nn.Sequential(nn.Conv2d(3, 64, 1), *(nn.Tanh() for _ in range(12)), nn.Conv2d(64, 2, 1))

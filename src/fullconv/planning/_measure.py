@@ -23,10 +23,10 @@ from fullconv.planning._manner import Manner
 from fullconv.planning._pace import fitted
 from fullconv.planning._rehearsal import rehearse_step
 from fullconv.planning._sizes import nearest_shapes
-from fullconv.planning._small_steps import RUNS, Took, measure
+from fullconv.planning._small_steps import RUNS, Took, measure, without_weights
 from fullconv.planning._twin import device_of
 from fullconv.planning._words import amount
-from fullconv.tracing import hollow, record
+from fullconv.tracing import record
 
 # Pixels of the images of small steps: enough to tell starting from computing.
 SMALL_PX = (160**2, 384**2)
@@ -152,7 +152,7 @@ def steps_here(
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
-            return measure(hollow(net), manner, device, shapes, runs)
+            return measure(without_weights(net), manner, device, shapes, runs)
     except OSError as error:
         raise FullconvError(f"memory must be known to be measured, got {error}") from error
     finally:
@@ -218,7 +218,7 @@ def _in_a_process(
         home = Path(folder)
         (home / "job.json").write_text(json.dumps(job))
         try:
-            torch.save((hollow(net), manner), home / "net.pt")
+            torch.save((without_weights(net), manner), home / "net.pt")
             done = subprocess.run(
                 [sys.executable, "-m", "fullconv.planning._small_steps", folder],
                 capture_output=True, text=True, check=True, timeout=SECONDS,
