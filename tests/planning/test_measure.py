@@ -19,6 +19,7 @@ from fullconv.planning import _small_steps as small_steps
 from fullconv.planning._gauge import FACTOR_SPREAD, FLOOR, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
 from fullconv.planning._ledger import Block, Tick
 from fullconv.planning._pace import Pace, fitted
+from fullconv.tracing import hollow
 
 MIB = 2**20
 
@@ -201,6 +202,22 @@ def test_buffers_keep_their_numbers_and_are_not_trained() -> None:
     assert torch.equal(numbered.mixing, net.mixing)
     numbered.mixing.zero_()
     assert torch.equal(net.mixing, torch.eye(3))
+
+
+def test_tensors_that_modules_share_stay_shared() -> None:
+    first, second, third = (nn.Conv2d(3, 3, 3) for _ in range(3))
+    first.weight = second.weight = third.weight
+    second.weight.requires_grad_(False)
+    norms = [nn.BatchNorm2d(3), nn.BatchNorm2d(3)]
+    norms[0].running_mean = norms[1].running_mean
+    net = nn.Sequential(first, norms[0], second, norms[1], third)
+    for sent in (net, small_steps.without_weights(net), hollow(net)):
+        found = small_steps.with_numbers(sent, torch.device("cpu"))
+        assert found[0].weight is found[2].weight is found[4].weight
+        assert found[1].running_mean is found[3].running_mean
+        assert [p.requires_grad for p in found.parameters()] == [
+            p.requires_grad for p in net.parameters()
+        ]
 
 
 def tall() -> nn.Module:
