@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from torch import nn
 
 import fullconv as fc
+from fullconv.execution._memory import keep_freed_memory
 from fullconv.planning import Course, Manner, rehearse_step
 from fullconv.planning import _measure as measuring
 from fullconv.planning import _small_steps as small_steps
 from fullconv.planning._gauge import FACTOR_SPREAD, FLOOR, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
 from fullconv.planning._ledger import Block, Tick
 from fullconv.planning._pace import Pace, fitted
+from fullconv.tracing import hollow
 
 MIB = 2**20
 
@@ -173,6 +176,88 @@ def test_steps_made_here_leave_network_and_random_numbers_as_they_were() -> None
     saved = 2 * (8 + 8 + 8) * 298 * 298 * 4  # what the convolution, the norm and the ReLU keep
     assert took.peak_bytes - took.before_bytes > 0.8 * saved
     assert took.seconds > 0
+
+
+class WithBuffer(nn.Conv2d):
+    """Takes a row of a table of one row, and the inverse of a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3)
+        self.table = nn.Parameter(torch.zeros(1, 3))
+        self.register_buffer("row", torch.zeros(1, dtype=torch.long))
+        self.register_buffer("mixing", torch.eye(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(self.mixing), x)
+        return super().forward(mixed) + self.table[self.row].view(1, 3, 1, 1)
+
+
+def test_buffers_keep_their_numbers_and_are_not_trained() -> None:
+    net = WithBuffer()
+    (took,) = measuring.steps_here(net, Manner(), torch.device("cpu"), [(1, (3, 20, 20))])
+    assert took.seconds > 0
+    sent = small_steps.without_weights(net)
+    assert all(weight.is_meta for weight in sent.parameters())
+    numbered = small_steps.with_numbers(sent, torch.device("cpu"))
+    assert torch.equal(numbered.mixing, net.mixing)
+    numbered.mixing.zero_()
+    assert torch.equal(net.mixing, torch.eye(3))
+
+
+def test_tensors_that_modules_share_stay_shared() -> None:
+    first, second, third = (nn.Conv2d(3, 3, 3) for _ in range(3))
+    first.weight = second.weight = third.weight
+    second.weight.requires_grad_(False)
+    norms = [nn.BatchNorm2d(3), nn.BatchNorm2d(3)]
+    norms[0].running_mean = norms[1].running_mean
+    net = nn.Sequential(first, norms[0], second, norms[1], third)
+    for sent in (net, small_steps.without_weights(net), hollow(net)):
+        found = small_steps.with_numbers(sent, torch.device("cpu"))
+        assert found[0].weight is found[2].weight is found[4].weight
+        assert found[1].running_mean is found[3].running_mean
+        assert [p.requires_grad for p in found.parameters()] == [
+            p.requires_grad for p in net.parameters()
+        ]
+
+
+def tall() -> nn.Module:
+    """Keeps a map of 64 channels for each of 12 layers."""
+    return nn.Sequential(nn.Conv2d(3, 64, 1), *(nn.Tanh() for _ in range(12)), nn.Conv2d(64, 2, 1))
+
+
+@pytest.mark.parametrize("limit", [160 * MIB, 260 * MIB, 700 * MIB, None])
+def test_small_steps_stay_within_the_memory_that_there_is(
+    limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def took(*args: object) -> list[small_steps.Took]:
+        asked.extend(args[-1])  # pyright: ignore[reportArgumentType]
+        return [small_steps.Took(before_bytes=0, peak_bytes=30 * MIB, seconds=0.9)] * len(asked)
+
+    monkeypatch.setattr(measuring, "steps_here", took)
+    measuring.measured_here(tall(), (3, 300, 300), Manner(), torch.device("cpu"), limit)
+    kept = [images * 12 * 64 * prod(shape[1:]) * 4 for images, shape in asked]
+    assert max(kept) <= (limit or measuring.MOST_BYTES)
+    assert len(asked) == len(set(asked))
+    if limit is None or limit > 300 * MIB:
+        assert max(kept) > 150 * MIB
+
+
+def test_nothing_is_measured_where_no_small_step_fits() -> None:
+    with pytest.raises(fc.FullconvError, match=r"small enough to be tried, .* than 60 MiB"):
+        measuring.measured_here(tall(), (3, 300, 300), Manner(), torch.device("cpu"), 60 * MIB)
+
+
+def test_what_small_steps_took_is_given_back() -> None:
+    keep_freed_memory()
+    device = torch.device("cpu")
+    meter = small_steps.Meter(device)
+    measuring.steps_here(tall(), Manner(), device, [(1, (3, 20, 20))], runs=1)  # loads for good
+    before = meter.now()
+    (took,) = measuring.steps_here(tall(), Manner(), device, [(1, (3, 160, 160))], runs=1)
+    assert took.peak_bytes - took.before_bytes > 70 * MIB
+    assert meter.now() - before < 20 * MIB
 
 
 def test_a_system_that_does_not_say_what_a_process_takes_is_refused(

@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 
 from fullconv.comparing import compare, fitting
 from fullconv.errors import BadConfigError, FullconvError
+from fullconv.images import open_dataset, survey
 from fullconv.planning import Course, Gauge, Took
 from fullconv.planning._pace import Pace
 from fullconv.training import TrainConfig, _batch, _room, train
 from fullconv.training._batch import Batch, batch_for
+from fullconv.training._job import job_for, recipe_for
 from fullconv.training._room import Room
 
 LOCAL = {"width": 4, "depth": 1, "norm": "none", "stem": 1}
@@ -156,14 +158,23 @@ def test_a_step_is_made_before_the_run_and_cut_where_it_took_too_much(
     assert "steps are cut into windows: uncut, they take more than" in said.getvalue()
 
 
-@pytest.mark.parametrize("error", [FullconvError("no"), RuntimeError("can't allocate memory")])
-def test_what_cannot_be_measured_stays_unknown(error: Exception) -> None:
-    def fail() -> None:
+@pytest.mark.parametrize("name", ["measured_here", "steps_here"])
+@pytest.mark.parametrize("error", [FullconvError("no\nmore"), IndexError("no"), MemoryError("no")])
+def test_what_cannot_be_measured_stays_unknown_and_is_told(
+    name: str, error: Exception, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    assert _room._unless_short_of_memory(fail) is None
-
-
-def test_other_errors_of_a_measured_step_are_told() -> None:
-    with pytest.raises(RuntimeError, match="shape"):
-        _room._unless_short_of_memory(lambda: torch.zeros(3).view(2))
+    known = replace(Gauge.of(""), measured=True)
+    monkeypatch.setattr(_room, "SMALL_PX", 0)
+    monkeypatch.setattr(_room, "measured_here", lambda *_: known)
+    monkeypatch.setattr(_room, name, fail)
+    config = TrainConfig(data=scenes, out=tmp_path / "run", sampling="whole", options=LOCAL)
+    dataset, said = open_dataset(scenes), io.StringIO()
+    facts = survey(dataset)
+    console = Console(file=said, width=300)
+    job = job_for(config, recipe_for(config, facts), dataset, facts, console)
+    assert job.room.course is not None
+    assert job.room.made is None
+    assert said.getvalue().splitlines()[0] == "no step is measured before the run: no"

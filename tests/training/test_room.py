@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fullconv.errors import FullconvError, NotLocalError
+from fullconv.planning import Gauge
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, _room, train
 
@@ -65,3 +66,19 @@ def test_what_cannot_be_drawn_is_refused_before_steps_are_measured(
     monkeypatch.setattr(_room, "rehearse_step", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(FullconvError, match="`size` must fit into a map, got sub-images of 2000"):
         trained(scenes, tmp_path / "run", io.StringIO(), sampling="crop:2x2000")
+
+
+def test_what_is_measured_before_a_run_stays_within_its_memory(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[object] = []
+
+    def measured(*args: object) -> Gauge:
+        limits.append(args[-1])
+        return _room.UNSEEN
+
+    monkeypatch.setattr(_room, "SMALL_PX", 0)
+    monkeypatch.setattr(_room, "measured_here", measured)
+    monkeypatch.setattr(_room, "left_now", lambda *_: 2**29 + 7)
+    trained(scenes, tmp_path / "run", io.StringIO())
+    assert limits == [2**29 + 7]

@@ -1,10 +1,13 @@
 """The running statistics of BatchNorm, against the means of what went through."""
 
+import copy
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader
 
 from fullconv.training._settling import Settling
@@ -74,3 +77,23 @@ def test_norms_without_running_statistics_are_left_alone() -> None:
     toy.norm = nn.BatchNorm1d(1, track_running_stats=False)
     run(toy, torch.randn(12, 1))
     assert toy.norm.momentum == 0.1
+
+
+def planned_between(toy: Toy) -> None:
+    """Run a copy, one without numbers, and the norm itself on a tensor without numbers."""
+    copy.deepcopy(toy.norm)(torch.rand(6, 1))
+    hollow = copy.deepcopy(toy.norm).to("meta")
+    hollow(torch.rand(6, 1, device="meta"))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        kept = dict(toy.norm.named_buffers())
+        fake = {name: mode.from_tensor(value) for name, value in kept.items()}
+        torch.func.functional_call(toy.norm, fake, (torch.rand(6, 1),))
+
+
+def test_only_batches_that_went_through_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    values, toy = 5 + 3 * torch.randn(7 * 6, 1), Toy()
+    monkeypatch.setattr(toy, "on_train_batch_start", lambda *_: planned_between(toy))
+    run(toy, values)
+    found = float(toy.norm.running_mean), float(toy.norm.running_var)
+    assert found == pytest.approx(running(values, 7), rel=1e-5)

@@ -474,3 +474,38 @@ def test_a_network_that_cannot_learn_these_classes_is_refused_and_leaves_nothing
     with pytest.raises(BadConfigError, match=message):
         train(TrainConfig(data=scenes, out=tmp_path / "run", net=f"odd_networks:{factory}"))
     assert not (tmp_path / "run").exists()
+
+
+def evaluated_within(limit: int, run: Run, scenes: Path) -> str:
+    """Evaluate a finished run anew, and return what is said."""
+    run.evaluation_json.unlink()
+    dataset, said = open_dataset(scenes), io.StringIO()
+    console = Console(file=said, width=300)
+    _train._evaluate_if_it_fits(run, dataset, survey(dataset), limit=limit, console=console)
+    return said.getvalue()
+
+
+def test_a_run_whose_memory_is_too_small_to_evaluate_it_is_kept_and_says_so(
+    finished: Run, scenes: Path, tmp_path: Path
+) -> None:
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "run"))
+    said = evaluated_within(2**20, run, scenes)
+    assert "warning: the run is not evaluated: `memory` must hold the whole process" in said
+    assert not run.evaluation_json.exists()
+
+
+def test_what_steps_took_is_given_back_before_memory_is_asked_for(
+    finished: Run, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "run"))
+    left, seen = _train.left_for_windows, []
+
+    def asked(limit: int, *args: Any, **kw: Any) -> int:
+        seen.append("asked")
+        return left(limit, *args, **kw)
+
+    monkeypatch.setattr(_train, "left_for_windows", asked)
+    monkeypatch.setattr(_train, "give_back_freed_memory", lambda: seen.append("given back"))
+    assert "warning" not in evaluated_within(2**34, run, scenes)
+    assert seen == ["given back", "asked"]
+    assert run.evaluation() == finished.evaluation()

@@ -16,15 +16,17 @@ import torch
 from torch import nn
 
 from fullconv.errors import FullconvError
-from fullconv.execution import WITH_BACKWARD, operations
+from fullconv.execution import WITH_BACKWARD, give_back_freed_memory, operations
 from fullconv.planning._gauge import MEASURED_ERROR, Gauge
+from fullconv.planning._ledger import Course
 from fullconv.planning._manner import Manner
 from fullconv.planning._pace import fitted
 from fullconv.planning._rehearsal import rehearse_step
 from fullconv.planning._sizes import nearest_shapes
-from fullconv.planning._small_steps import RUNS, Took, measure
+from fullconv.planning._small_steps import RUNS, Took, measure, without_weights
 from fullconv.planning._twin import device_of
-from fullconv.tracing import hollow, record
+from fullconv.planning._words import amount
+from fullconv.tracing import record
 
 # Pixels of the images of small steps: enough to tell starting from computing.
 SMALL_PX = (160**2, 384**2)
@@ -52,21 +54,32 @@ def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
     device = device_of(net)
     # The largest one first: others leave kernels and freed memory behind.
     shapes = small_shapes(net, shape, manner)[::-1]
-    steps = _several(net, shapes, manner)
+    steps = _several(net, shapes, manner, None)
     return _gauge(net, manner, device, steps, _in_a_process(net, manner, device, steps))
 
 
 def _several(
-    net: nn.Module, shapes: Sequence[tuple[int, ...]], manner: Manner
+    net: nn.Module, shapes: Sequence[tuple[int, ...]], manner: Manner, limit: int | None
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """Return steps of two sizes, the larger one first.
+    """Return steps of two sizes, the larger one first; of one size if there is no other that fits.
 
     It is over several images where one takes so little that what is loaded for good hides the rest.
     """
     course = rehearse_step(net, shapes[0], manner=manner).course
-    images = ceil(TELLING_BYTES / max(1, course.peak_bytes - course.standing_bytes))
-    least = 1 if len(shapes) > 1 else FEW
-    return [(min(max(images, least), MOST_IMAGES), shapes[0]), (1, shapes[-1])]
+    telling = ceil(TELLING_BYTES / max(1, course.peak_bytes - course.standing_bytes))
+    images = min(max(telling, 1 if len(shapes) > 1 else FEW), MOST_IMAGES)
+    while images > 1 and not _is_small(
+        net, rehearse_step(net, shapes[0], batch=images, manner=manner).course, limit
+    ):
+        images -= 1
+    return list(dict.fromkeys([(images, shapes[0]), (1, shapes[-1])]))
+
+
+def _is_small(net: nn.Module, course: Course, limit: int | None) -> bool:
+    """Return whether a step may be made to be measured: within `MOST_BYTES`, and the limit for sure."""
+    gauge = Gauge.of(device_of(net).type)
+    within = limit is None or gauge.needed(gauge.taken(course)) <= limit
+    return within and course.peak_bytes <= MOST_BYTES
 
 
 def _gauge(
@@ -89,7 +102,11 @@ def _gauge(
 
 
 def measured_here(
-    net: nn.Module, shape: tuple[int, ...], manner: Manner, device: torch.device
+    net: nn.Module,
+    shape: tuple[int, ...],
+    manner: Manner,
+    device: torch.device,
+    limit: int | None = None,
 ) -> Gauge:
     """Return what this machine makes of rehearsals, from small steps in this process.
 
@@ -100,12 +117,14 @@ def measured_here(
         shape: Of the images that are planned, `(channels, *spatial)`; small ones are like them.
         manner: How steps are made.
         device: Where.
+        limit: Bytes that they may add; None for no more than `MOST_BYTES`.
 
     Raises:
         FullconvError: If no such step could be made; the message says why.
     """
-    shapes = small_shapes(net, shape, manner)[::-1]
-    steps = _several(net, [s for s in shapes if _work(net, s) <= MOST_WORK] or shapes[-1:], manner)
+    shapes = small_shapes(net, shape, manner, limit)[::-1]
+    short = [s for s in shapes if _work(net, s) <= MOST_WORK]
+    steps = _several(net, short or shapes[-1:], manner, limit)
     return _gauge(net, manner, device, steps, steps_here(net, manner, device, steps))
 
 
@@ -117,6 +136,8 @@ def steps_here(
     runs: int = RUNS,
 ) -> list[Took]:
     """Return what steps over images of these numbers and shapes took in this process.
+
+    What they took is given back to the system: it would count as held by the program ever after.
 
     Args:
         net: The network; a copy of it with other numbers is trained.
@@ -131,13 +152,23 @@ def steps_here(
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
-            return measure(hollow(net), manner, device, shapes, runs)
+            return measure(without_weights(net), manner, device, shapes, runs)
     except OSError as error:
         raise FullconvError(f"memory must be known to be measured, got {error}") from error
+    finally:
+        give_back_freed_memory()
 
 
-def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list[tuple[int, ...]]:
+def small_shapes(
+    net: nn.Module, shape: tuple[int, ...], manner: Manner, limit: int | None = None
+) -> list[tuple[int, ...]]:
     """Return shapes of small images that the network takes, smallest first.
+
+    Args:
+        net: The network, in the mode that it is trained in.
+        shape: Of the images that are planned, `(channels, *spatial)`.
+        manner: How steps are made.
+        limit: Bytes that a step over one of them may add; None for no more than `MOST_BYTES`.
 
     Raises:
         FullconvError: If none of them would be small.
@@ -148,12 +179,13 @@ def small_shapes(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> list
         share = min(1.0, (px / prod(sides)) ** (1 / len(sides)))
         small = (channels, *(max(1, round(side * share)) for side in sides))
         fitting = _fitting(net, small)
-        if rehearse_step(net, fitting, manner=manner).peak_bytes <= MOST_BYTES:
+        if _is_small(net, rehearse_step(net, fitting, manner=manner).course, limit):
             found[fitting] = None
     if not found:
+        most = MOST_BYTES if limit is None else min(limit, MOST_BYTES)
         raise FullconvError(
             f"`net` must take images that are small enough to be tried, got one whose smallest step "
-            f"would take more than {MOST_BYTES // 2**20} MiB"
+            f"would take more than {amount(most)}"
         )
     return list(found)
 
@@ -186,7 +218,7 @@ def _in_a_process(
         home = Path(folder)
         (home / "job.json").write_text(json.dumps(job))
         try:
-            torch.save((hollow(net), manner), home / "net.pt")
+            torch.save((without_weights(net), manner), home / "net.pt")
             done = subprocess.run(
                 [sys.executable, "-m", "fullconv.planning._small_steps", folder],
                 capture_output=True, text=True, check=True, timeout=SECONDS,

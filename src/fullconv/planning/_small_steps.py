@@ -7,6 +7,7 @@ shapes matter.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -115,15 +116,42 @@ class Steps:
             torch.cuda.synchronize(self._device)
 
 
+def without_weights(net: nn.Module) -> nn.Module:
+    """Return a copy whose weights have no numbers.
+
+    Buffers have theirs: they may be indices, or a matrix that must have an inverse.
+    """
+    memo: dict[int, Any] = {id(b): b.detach().clone() for b in net.buffers()}
+    memo |= {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in net.parameters()
+    }
+    return copy.deepcopy(net, memo)
+
+
 def with_numbers(net: nn.Module, device: torch.device) -> nn.Module:
-    """Return a network that had none with some that compute without overflow."""
-    net = net.to_empty(device=device)
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight.normal_(0, (weight[0].numel() if weight.ndim > 1 else 1) ** -0.5)
-        for buffer in net.buffers():
-            buffer.fill_(1)
-    return net
+    """Return a copy whose weights are drawn anew, such that they compute without overflow.
+
+    Buffers without numbers are 1. Tensors that several modules share stay shared.
+    """
+    memo: dict[int, Any] = {id(b): _filled(b, device) for b in net.buffers()}
+    memo |= {
+        id(p): nn.Parameter(_drawn(p, device), requires_grad=p.requires_grad)
+        for p in net.parameters()
+    }
+    return copy.deepcopy(net, memo)
+
+
+def _filled(buffer: Tensor, device: torch.device) -> Tensor:
+    if buffer.is_meta:
+        return torch.empty_like(buffer, device=device).fill_(1)
+    return buffer.detach().to(device, copy=True)
+
+
+@torch.no_grad()
+def _drawn(weight: Tensor, device: torch.device) -> Tensor:
+    spread = (weight[0].numel() if weight.ndim > 1 else 1) ** -0.5
+    return torch.empty_like(weight, device=device, requires_grad=False).normal_(0, spread)
 
 
 def measure(

@@ -65,6 +65,8 @@ def job_for(
     memory = None if limit is None else left_for_steps(limit, net, data, held)
     module.keep_within(memory)
     room = rooms.made(rooms.of(chosen.images if chosen else config.images))
+    if rooms.unmeasured:
+        console.print(f"no step is measured before the run: {rooms.unmeasured}", soft_wrap=True)
     if room.words:
         console.print(room.words, soft_wrap=True)
     if memory is None and not room.fits:

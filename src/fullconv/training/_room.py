@@ -38,7 +38,6 @@ from fullconv.training._config import TrainConfig
 from fullconv.training._data import ImageData
 from fullconv.training._large import SHARED_BYTES
 from fullconv.training._losses import Criterion, on
-from fullconv.training._shortage import is_shortage
 
 T = TypeVar("T")
 UNSEEN = Gauge.of("")  # what is loaded for good is counted beside steps
@@ -140,6 +139,9 @@ class Rooms:
         criterion: The loss.
         data: The images.
         cut: Side of the sub-images of a step; None for whole images.
+
+    Attributes:
+        unmeasured: Why steps that were to be measured were not; empty if they were.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Rooms:
         data: ImageData,
         cut: int | None,
     ) -> None:
-        self.net = net
+        self.net, self.unmeasured = net, ""
         largest = max((data.survey.shapes[s.name] for s in data.dataset.splits["train"]), key=prod)
         sides = (cut,) * len(largest) if cut else largest
         self.shape: tuple[int, ...] = (data.survey.channels, *sides)
@@ -188,18 +190,27 @@ class Rooms:
         if not room.fits or room.seconds is None or room.seconds > SHORT_S:
             return room
         steps = [(room.images, self.shape)]
-        found = _unless_short_of_memory(
-            lambda: steps_here(self.net, self._manner, self._device, steps, runs=1)
-        )
+        found = self._tried(lambda: steps_here(self.net, self._manner, self._device, steps, runs=1))
         return room if found is None else replace(room, made=found[0])
 
     @cached_property
     def gauge(self) -> Gauge:
-        """What this machine makes of rehearsals: from small steps made now, where they can be made."""
-        found = _unless_short_of_memory(
-            lambda: measured_here(self.net, self.shape, self._manner, self._device)
+        """What this machine makes of rehearsals: from small steps made now, where they fit and can be."""
+        found = self._tried(
+            lambda: measured_here(self.net, self.shape, self._manner, self._device, self._left(1))
         )
         return found or UNSEEN
+
+    def _tried(self, run: Callable[[], T]) -> T | None:
+        """Return what a run that measures returns; None, and the reason kept, where it fails.
+
+        It has other weights than the network: what fails then may be right in training.
+        """
+        try:
+            return run()
+        except Exception as error:  # noqa: BLE001 - whatever a network does with such weights
+            self.unmeasured = (str(error).splitlines() or [type(error).__name__])[0]
+            return None
 
     @cached_property
     def _stage(self) -> Stage:
@@ -208,18 +219,6 @@ class Rooms:
     @cached_property
     def _work(self) -> float:
         return WITH_BACKWARD * operations(record(self.net, self.shape[0], self.shape[1:]))
-
-
-def _unless_short_of_memory(run: Callable[[], T]) -> T | None:
-    """Return what a run that measures returns; None if it cannot be made here."""
-    try:
-        return run()
-    except FullconvError:
-        return None
-    except RuntimeError as error:
-        if is_shortage(error):
-            return None
-        raise
 
 
 def left_for_steps(limit: int, net: nn.Module, data: ImageData, images: int) -> int:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
@@ -29,9 +31,7 @@ class Settling(pl.Callback):
                 and norm.momentum
                 and norm.num_batches_tracked is not None
             ):
-                hook = norm.register_forward_pre_hook(
-                    _shares(norm.momentum, int(norm.num_batches_tracked))
-                )
+                hook = norm.register_forward_pre_hook(_shares(norm))
                 self._hooks.append((norm, norm.momentum, hook))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -43,13 +43,20 @@ class Settling(pl.Callback):
         self._hooks = []
 
 
-def _shares(usual: float, seen: int) -> Callable[[_BatchNorm, Any], None]:
+def _shares(watched: _BatchNorm) -> Callable[[_BatchNorm, Any], None]:
     """Return what gives the next batch its share: 1 / n of the n-th, or the usual if that is more."""
+    usual, seen = watched.momentum or 0.0, int(watched.num_batches_tracked or 0)
 
-    def share(norm: _BatchNorm, _: Any) -> None:
+    def share(norm: _BatchNorm, given: tuple[Tensor, ...]) -> None:
         nonlocal seen
-        if norm.training:
+        # Copies have the same hook, and steps are planned on them, and on tensors without numbers.
+        if norm is watched and norm.training and not _hollow(given[0]):
             seen += 1
             norm.momentum = max(usual, 1 / seen)
 
     return share
+
+
+def _hollow(batch: Tensor) -> bool:
+    """Return whether a batch has no numbers."""
+    return batch.is_meta or isinstance(batch, FakeTensor)

@@ -10,7 +10,8 @@ from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fullconv.errors import BadConfigError, FullconvError
+from fullconv.errors import BadConfigError, BadDataError, BadOutputError, FullconvError
+from fullconv.execution import give_back_freed_memory
 from fullconv.images import Dataset, Sample, Survey, open_dataset, survey, write_labels
 from fullconv.prediction import best_device, left_for_windows
 from fullconv.regions import check_output
@@ -94,8 +95,8 @@ def train(
         console.print("the run is trained; what is left is its evaluation")
     elif _fit(run, config, job, console=console, resume=resume is not None):
         return run
-    _evaluate(run, dataset, facts, limit=job.limit, console=console)
-    note_finished(run)
+    if _evaluate_if_it_fits(run, dataset, facts, limit=job.limit, console=console):
+        note_finished(run)
     return run
 
 
@@ -234,6 +235,25 @@ def _refuse_to_train_no_more(config: TrainConfig, state: Mapping[str, Any]) -> N
         )
 
 
+def _evaluate_if_it_fits(
+    run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
+) -> bool:
+    """Evaluate the run and return True, or say why its memory is too small: what it has learnt stays."""
+    try:
+        _evaluate(run, dataset, facts, limit=limit, console=console)
+    except (BadDataError, BadOutputError):
+        raise
+    except FullconvError as error:
+        if limit is None:
+            raise
+        console.print(
+            f"warning: the run is not evaluated: {error}. `fullconv evaluate` does it with more memory",
+            soft_wrap=True,
+        )
+        return False
+    return True
+
+
 def _evaluate(
     run: Run, dataset: Dataset, facts: Survey, *, limit: int | None, console: Console
 ) -> None:
@@ -247,6 +267,7 @@ def _evaluate(
     samples = dataset.splits[split]
     net = run.network().to(best_device())
     held = held_bytes(samples, facts)
+    give_back_freed_memory()  # of the steps, which would count as held by the program
 
     def keep(sample: Sample, labels: NDArray[Any]) -> None:
         write_labels(run.predictions / f"{sample.name}.png", labels, classes)
