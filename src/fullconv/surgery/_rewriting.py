@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Argument, map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from fullconv.errors import FullconvError
 from fullconv.surgery._capture import Captured
@@ -319,9 +320,8 @@ def _writes_in_place(node: fx.Node) -> bool:
 
 
 def holds_tensors(value: Any) -> bool:
-    """Return whether a value is a tensor, or several."""
-    leaves = value if isinstance(value, tuple | list) else (value,)
-    return any(isinstance(leaf, Tensor) for leaf in leaves)
+    """Return whether a value is a tensor, or holds some, as a tuple or dict does."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
 def keeps_axes(x: Value, y: Value) -> bool:
