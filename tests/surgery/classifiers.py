@@ -251,6 +251,11 @@ CASES = {
     "average and maximum": at_16(
         pooled(lambda x: torch.cat([x[:, :3].mean((2, 3)), x[:, 3:].amax((2, 3))], dim=-1))
     ),
+    "a sum that is called an average": Case(
+        patch=(16, 16),
+        stride=(12, 12),
+        build=pooled(lambda x: F.avg_pool2d(x, 6, divisor_override=1).flatten(1)),
+    ),
     "norm after Linear": at_16(
         headed(nn.Linear(216, 9), nn.BatchNorm1d(9), nn.GELU(), nn.Linear(9, 5))
     ),
