@@ -129,6 +129,17 @@ def test_norms_after_linear_learn_statistics_over_all_units() -> None:
     torch.testing.assert_close(fcn.get_submodule("3").running_var, net[3].running_var)
 
 
+def test_norms_frozen_in_training_stay_frozen() -> None:
+    case = CASES["norm after Linear"]
+    net = classifier(case).train()
+    net[3].eval()
+    fcn, before = converted(case, net), copy.deepcopy(net[3])
+    assert {name for name, m in fcn.named_modules() if not m.training} == {"3"}
+    fcn(noise(case, (20, 22)))
+    torch.testing.assert_close(fcn.get_submodule("3").running_mean, before.running_mean)
+    torch.testing.assert_close(net[3].running_mean, before.running_mean)
+
+
 def test_a_state_dict_has_the_names_of_the_classifier() -> None:
     case = CASES["alexnet"]
     net = classifier(case)

@@ -229,7 +229,8 @@ class Rewriting:
         """
         path = self._path(call.node, beside and f"_{beside}")
         parent, _, name = path.rpartition(".")
-        module.train(self.captured.root.training)
+        # Its own mode: norms may be frozen in a network that trains. What it holds has the old one's.
+        module.training = self._is_training(call.node)
         self._added[path] = hollow(module).eval()
         setattr(self.captured.root.get_submodule(parent), name, module)
         return self.emit(call, path, args, op="call_module", kind=kind, grid=grid, old=old)
@@ -249,6 +250,11 @@ class Rewriting:
         net.recompile()
         net.training = self.captured.root.training
         return net
+
+    def _is_training(self, node: fx.Node) -> bool:
+        """Return the mode of the module that a call is of, or for a function that of the network."""
+        root = self.captured.root
+        return (root.get_submodule(str(node.target)) if node.op == "call_module" else root).training
 
     def _path(self, node: fx.Node, suffix: str) -> str:
         """Return a path for a new module: without a suffix the old one's, where it is called only once."""
