@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
 from torch.nn.utils.parametrizations import weight_norm
 
 
@@ -188,6 +189,16 @@ class Thinned(nn.Module):
         return F.dropout(x, 0.5, training=self.training)
 
 
+def doubled(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda _module, _inputs, output: output * 2)
+    return layer
+
+
+def halved_before(layer: nn.Module) -> nn.Module:
+    layer.register_forward_pre_hook(lambda _module, inputs: inputs[0] / 2)
+    return layer
+
+
 def eeg() -> nn.Module:
     """Convolutions along time, across electrodes; squared, averaged, logarithm."""
 
@@ -251,6 +262,11 @@ CASES = {
     "average and maximum": at_16(
         pooled(lambda x: torch.cat([x[:, :3].mean((2, 3)), x[:, 3:].amax((2, 3))], dim=-1))
     ),
+    "a sum that is called an average": Case(
+        patch=(16, 16),
+        stride=(12, 12),
+        build=pooled(lambda x: F.avg_pool2d(x, 6, divisor_override=1).flatten(1)),
+    ),
     "norm after Linear": at_16(
         headed(nn.Linear(216, 9), nn.BatchNorm1d(9), nn.GELU(), nn.Linear(9, 5))
     ),
@@ -259,6 +275,18 @@ CASES = {
     "no bias": at_16(headed(nn.Linear(216, 9, bias=False), nn.PReLU(9), nn.Linear(9, 5))),
     "Linear as a function": at_16(headed(Raw())),
     "weight norm": at_16(headed(weight_norm(nn.Linear(216, 5)))),
+    "weights normed by a hook": at_16(
+        lambda: nn.Sequential(trunk(), nn.Flatten(), spectral_norm(nn.Linear(216, 9)))
+    ),
+    "hooks": at_16(
+        lambda: nn.Sequential(
+            trunk(),
+            nn.Flatten(),
+            doubled(nn.Linear(216, 9)),
+            doubled(nn.BatchNorm1d(9)),
+            halved_before(nn.Linear(9, 5)),
+        )
+    ),
     "cosines": at_16(headed(Cosine())),
     "softmax": at_16(headed(nn.Linear(216, 5), nn.Softmax(dim=-1))),
     "log softmax": at_16(on_units(lambda x: F.log_softmax(x, 1))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -128,6 +129,17 @@ def test_norms_after_linear_learn_statistics_over_all_units() -> None:
     torch.testing.assert_close(fcn.get_submodule("3").running_var, net[3].running_var)
 
 
+def test_norms_frozen_in_training_stay_frozen() -> None:
+    case = CASES["norm after Linear"]
+    net = classifier(case).train()
+    net[3].eval()
+    fcn, before = converted(case, net), copy.deepcopy(net[3])
+    assert {name for name, m in fcn.named_modules() if not m.training} == {"3"}
+    fcn(noise(case, (20, 22)))
+    torch.testing.assert_close(fcn.get_submodule("3").running_mean, before.running_mean)
+    torch.testing.assert_close(net[3].running_mean, before.running_mean)
+
+
 def test_a_state_dict_has_the_names_of_the_classifier() -> None:
     case = CASES["alexnet"]
     net = classifier(case)
@@ -209,6 +221,23 @@ def test_squeeze_and_excite_is_a_window_of_the_patch(kind: str) -> None:
     assert fc.trace(fcn.float(), 3).field == (22 + 19,) * 2
 
 
+@dataclass
+class _Found:
+    best: Tensor
+
+
+class Finds(nn.Module):
+    """It branches on a size, so that it is called as it is; what it returns is no tuple."""
+
+    def forward(self, x: Tensor) -> _Found:
+        return _Found(x.amax((2, 3)) if x.shape[1] > 1 else x)
+
+
+class FindsByName(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"best": x.amax((2, 3)) if x.shape[1] > 1 else x}
+
+
 REFUSED = {
     "GroupNorm": (
         nn.Sequential(nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(6 * 256, 2)),
@@ -266,6 +295,14 @@ REFUSED = {
         Of(lambda net, x: net.fc(x.unfold(3, 2, 1).mean((2, 3, 4))), fc=nn.Linear(3, 2)),
         r"`unfold` in `net`.*no rule knows `unfold`",
     ),
+    "in a dict": (
+        Of(lambda net, x: net.fc(net.find(x)["best"]), find=FindsByName(), fc=nn.Linear(3, 2)),
+        r"`find` \(FindsByName\).*it makes no larger map",
+    ),
+    "in a class of its own": (
+        Of(lambda net, x: net.fc(net.find(x).best), find=Finds(), fc=nn.Linear(3, 2)),
+        r"`output` in `net`.*an answer does not grow with the image",
+    ),
     "its own branches": (
         Of(lambda net, x: net.fc(x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))), fc=nn.Linear(3, 2)),
         r"`net` itself \(Of\).*`forward` cannot be followed",
@@ -278,6 +315,40 @@ def test_what_cannot_be_exact_is_refused_by_name(name: str) -> None:
     net, message = REFUSED[name]
     with pytest.raises(fc.SurgeryError, match=message):
         fc.convolutionalize(net.eval(), (16, 16))
+
+
+ONE_OF_SEVERAL = {
+    "maximum": (lambda x: x.max(3)[0].max(2)[0], r"`max`.*it makes no larger map"),
+    "by its name": (lambda x: x.max(3).values.max(2).values, r"`max`.*it makes no larger map"),
+    "with indices": (
+        lambda x: F.adaptive_max_pool2d(x, 1, return_indices=True)[0].flatten(1),
+        r"`adaptive_max_pool2d_with_indices`.*it makes no larger map",
+    ),
+    "mean": (lambda x: torch.std_mean(x, (2, 3))[1], r"`std_mean`.*it makes no larger map"),
+    "a column": (lambda x: x.unbind(3)[2].amax(2), r"`unbind`.*it makes more tensors"),
+    "some columns": (lambda x: x.split(4, 3)[0].mean((2, 3)), r"`split`.*it makes more tensors"),
+    "half": (lambda x: x.chunk(2, 3)[0].mean((2, 3)), r"`chunk`.*`split` looks at the whole"),
+}
+
+
+@pytest.mark.parametrize("name", ONE_OF_SEVERAL)
+def test_each_of_several_results_must_be_a_map(name: str) -> None:
+    run, message = ONE_OF_SEVERAL[name]
+    net = Of(lambda net, x: net.fc(run(x)), fc=nn.Linear(3, 2)).eval()
+    with pytest.raises(fc.SurgeryError, match=message):
+        fc.convolutionalize(net, (16, 16))
+
+
+def test_channels_may_be_split_and_constants_returned() -> None:
+    net = Of(
+        lambda net, x: (net.fc(torch.cat(x.split(2, 1)[::-1], 1).mean((2, 3))), net.fc.bias),
+        fc=nn.Linear(3, 2),
+    ).eval()
+    x = torch.randn(1, 3, 18, 22)
+    y, bias = fc.convolutionalize(net, (16, 16))(x)
+    assert y.shape == (1, 2, 3, 7)
+    torch.testing.assert_close(y[..., 2, 6], net(x[..., 2:, 6:])[0])
+    assert torch.equal(bias, net.fc.bias)
 
 
 def test_a_patch_that_the_classifier_does_not_take_is_refused() -> None:

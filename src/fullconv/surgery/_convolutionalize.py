@@ -10,8 +10,8 @@ from torch.fx.node import map_aggregate
 from fullconv.errors import FullconvError
 from fullconv.surgery._beside import beside
 from fullconv.surgery._capture import capture
-from fullconv.surgery._heads import converted, finished
-from fullconv.surgery._rewriting import Call, Rewriting
+from fullconv.surgery._heads import NOT_FOLLOWED, converted, finished
+from fullconv.surgery._rewriting import Call, Rewriting, Value
 
 
 def convolutionalize(
@@ -96,6 +96,18 @@ def _finish(rewriting: Rewriting, node: fx.Node) -> None:
         if not isinstance(leaf, fx.Node):
             return leaf
         value = rewriting.values[leaf]
+        if value.is_tensor and value.kind == "map" and _has_lost_axes(value):
+            call.refuse(rewriting, "an answer does not grow with the image", NOT_FOLLOWED)
         return finished(rewriting, call, value).node if value.is_tensor else value.node
 
     rewriting.graph.output(map_aggregate(node.args[0], answer))
+
+
+def _has_lost_axes(value: Value) -> bool:
+    """Return whether what is made of the image lacks some of its axes; constants have none to lose."""
+    axes, made_of, new = len(value.new) - 1, set[fx.Node](), [value.node]
+    while new:
+        node = new.pop()
+        made_of.add(node)
+        new += [n for n in node.all_input_nodes if n not in made_of]
+    return len(value.growing_dims) < axes and any(node.op == "placeholder" for node in made_of)

@@ -7,9 +7,11 @@ first that applies counts. In all of them a *growing* axis is one that runs alon
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from fullconv.surgery._layers import Grid, Surrounding
 from fullconv.surgery._local import obstacle
@@ -134,9 +136,24 @@ def _kept(rewriting: Rewriting, call: Call) -> Value | str:
         value = rewriting.as_it_is(call)
     except Exception as error:  # noqa: BLE001 - whatever the call makes of a larger image
         return NO_LARGER.format(type(error).__name__, error)
-    if not isinstance(call.old, Tensor):
-        return value
-    if value.new[0].shape != call.old.shape:
+    return _no_map(call, value) or obstacle(value.runs, windows=True) or value
+
+
+def _no_map(call: Call, value: Value) -> str:
+    """Return why a value, or one of several, is no map of any size; nothing if all are."""
+    items = [tree_leaves(values) for values in (value.old, *value.new)]
+    if len({len(tensors) for tensors in items}) > 1:
+        return "on a larger image it makes more tensors"
+    for old, *new in zip(*items, strict=True):
+        if isinstance(old, Tensor):
+            why = _no_map_of_any_size(call, replace(value, old=old, new=tuple(new)))
+            if why:
+                return why
+    return ""
+
+
+def _no_map_of_any_size(call: Call, value: Value) -> str:
+    if value.new[0].shape != value.old.shape:
         return "it makes another shape of a map than of what the classifier has"
     axes = {axis for x in call.inputs for axis in x.axis_of.values()}
     if value.growing_dims.keys() != axes or any(len(d) > 1 for d in value.growing_dims.values()):
@@ -145,7 +162,7 @@ def _kept(rewriting: Rewriting, call: Call) -> Value | str:
         return "it folds spatial axes together"
     if are_views(call.ops, same_numel=False) and not keeps_axes(call.inputs[0], value):
         return "it folds a spatial axis with another"
-    return obstacle(value.runs, windows=True) or value
+    return ""
 
 
 def _refused(rewriting: Rewriting, call: Call, why: str = "") -> Any:

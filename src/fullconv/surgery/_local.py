@@ -16,7 +16,7 @@ from fullconv.surgery._operators import VIEWS, Operator, aten
 # They leave every position what it is, and move, repeat or rename whole axes.
 ORDERLY = VIEWS | {
     aten.permute.default, aten.transpose.int, aten.t.default, aten.expand.default,
-    aten._to_copy.default, aten.split.Tensor,
+    aten._to_copy.default,
 }  # fmt: skip
 PRODUCTS = {
     aten.mm.default: ("self", "mat2"), aten.bmm.default: ("self", "mat2"),

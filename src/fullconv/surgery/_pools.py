@@ -84,7 +84,8 @@ def _bins(call: Call, x: Value, op: Any, args: dict[str, Any]) -> dict[int, int]
     whole = op in MEANS and all(after[d] == 1 for d in x.axis_of)
     sizes = list(args["kernel_size"])
     covers = sizes * (x.ndim - 2) == list(before[2:]) or sizes[-(x.ndim - 2) :] == list(before[2:])
-    return bins if whole and covers and not any(args["padding"]) else {}
+    is_mean = not any(args["padding"]) and not args.get("divisor_override")
+    return bins if whole and covers and is_mean else {}
 
 
 def _pooled(

@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Argument, map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from fullconv.errors import FullconvError
 from fullconv.surgery._capture import Captured
@@ -228,7 +229,8 @@ class Rewriting:
         """
         path = self._path(call.node, beside and f"_{beside}")
         parent, _, name = path.rpartition(".")
-        module.train(self.captured.root.training)
+        # Its own mode: norms may be frozen in a network that trains. What it holds has the old one's.
+        module.training = self._is_training(call.node)
         self._added[path] = hollow(module).eval()
         setattr(self.captured.root.get_submodule(parent), name, module)
         return self.emit(call, path, args, op="call_module", kind=kind, grid=grid, old=old)
@@ -248,6 +250,11 @@ class Rewriting:
         net.recompile()
         net.training = self.captured.root.training
         return net
+
+    def _is_training(self, node: fx.Node) -> bool:
+        """Return the mode of the module that a call is of, or for a function that of the network."""
+        root = self.captured.root
+        return (root.get_submodule(str(node.target)) if node.op == "call_module" else root).training
 
     def _path(self, node: fx.Node, suffix: str) -> str:
         """Return a path for a new module: without a suffix the old one's, where it is called only once."""
@@ -319,9 +326,8 @@ def _writes_in_place(node: fx.Node) -> bool:
 
 
 def holds_tensors(value: Any) -> bool:
-    """Return whether a value is a tensor, or several."""
-    leaves = value if isinstance(value, tuple | list) else (value,)
-    return any(isinstance(leaf, Tensor) for leaf in leaves)
+    """Return whether a value is a tensor, or holds some, as a tuple or dict does."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
 def keeps_axes(x: Value, y: Value) -> bool:

@@ -23,6 +23,7 @@ from fullconv.surgery._rewriting import Call, Rewriting, Value
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEARS = (F.linear, aten.linear.default)
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 CATS = (torch.cat, torch.concat, aten.cat.default)
 SOFTMAXES = {aten._softmax.default: torch.softmax, aten._log_softmax.default: torch.log_softmax}
 
@@ -50,7 +51,7 @@ def _linear(rewriting: Rewriting, call: Call) -> Value | None:
     module = None
     if node.op == "call_module":
         module = rewriting.captured.root.get_submodule(str(node.target))
-        if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
+        if not isinstance(module, nn.Linear) or not _is_plain(module, nn.Linear):
             return None
     elif node.target not in LINEARS:
         return None
@@ -79,6 +80,15 @@ def _convolution(linear: nn.Linear, shape: tuple[int, ...]) -> nn.Module:
     return layer
 
 
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a module runs the `forward` of its kind, and no hooks, which may change anything.
+
+    The older spectral norm of PyTorch is such a hook.
+    """
+    own = getattr(module.forward, "__func__", None) is not kind.forward
+    return not own and not any(getattr(module, hooks) for hooks in HOOKS)
+
+
 def _pointwise(rewriting: Rewriting, call: Call) -> Value | None:
     first = call.inputs[0]
     if not are_pointwise(call.ops) or not isinstance(call.old, Tensor):
@@ -94,7 +104,7 @@ def _norm(rewriting: Rewriting, call: Call) -> Value | None:
     if x.kind != "unit" or node.op != "call_module":
         return None
     norm = rewriting.captured.root.get_submodule(str(node.target))
-    if type(norm) is not nn.BatchNorm1d:
+    if type(norm) is not nn.BatchNorm1d or not _is_plain(norm, type(norm)):
         return None
     layer = NORMS[x.ndim - 2](norm.num_features, device="meta")
     layer.__dict__ = norm.__dict__ | {"_parameters": dict(norm._parameters)}
