@@ -162,6 +162,17 @@ class Raw(nn.Module):
         return F.linear(x, self.weight)
 
 
+class Scaled(nn.Module):
+    """A factor of its own for each number of a flattened map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.linspace(0.5, 2, 216))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
 class Cosine(nn.Module):
     """Cosines between the vector of a patch and those of classes."""
 
@@ -294,6 +305,9 @@ CASES = {
     "halves": at_16(on_units(halves)),
     "in groups": at_16(on_units(lambda x: x.view(x.size(0), 3, 4).softmax(-1).flatten(1))),
     "a number for a patch": at_16(on_units(lambda x: x.sum(1))),
+    "one class of all": at_16(on_units(lambda x: x[:, 3])),
+    "some classes": at_16(on_units(lambda x: x[:, 2:7])),
+    "a weight for each number of the flattened map": at_16(headed(Scaled(), nn.Linear(216, 5))),
     "its own `forward`": at_16(
         lambda: nn.Sequential(trunk(), Branching(), nn.Flatten(), Thinned(), nn.Linear(216, 5))
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -147,6 +148,29 @@ def test_a_state_dict_has_the_names_of_the_classifier() -> None:
     assert fcn.state_dict().keys() == net.state_dict().keys()
     assert fcn.state_dict()["classifier.1.weight"].shape == (12, 8, 2, 2)
     assert fcn.meta["patch"] == (39, 39)
+
+
+def test_a_network_that_was_saved_knows_its_patch_still() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 64, 5)).eval()
+    fcn = fc.convolutionalize(net, (8, 8))
+    fcn.note = "kept"  # pyright: ignore[reportArgumentType] (neither tensor nor module)
+    known = {"patch": (8, 8), "beside": ("is padded where the map sees image",)}
+    once = saved(fcn)
+    for again in (once, saved(once), saved(copy.deepcopy(fcn)), copy.deepcopy(once)):
+        assert again.meta == fcn.meta == known
+        x = torch.randn(1, 3, 10, 11)
+        assert torch.equal(again(x), fcn(x))
+        assert not again.training
+    assert once.note == "kept"
+    told = fc.verify(once, shape=(3, 9, 9)).findings[-1].detail
+    assert told.endswith("a cropped patch of 8 x 8 px is padded where the map sees image")
+
+
+def saved(net: Any) -> Any:
+    """Written and read again, as a file would hold it."""
+    file = io.BytesIO()
+    torch.save(net, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
 
 
 def test_several_answers_become_several_maps() -> None:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from fullconv.errors import FullconvError
 from fullconv.surgery._capture import Captured
 from fullconv.surgery._operators import Operator, operators
+from fullconv.surgery._saving import Rewritten
 from fullconv.tracing import hollow
 
 # By so many px: a multiple of most strides.
@@ -242,9 +243,9 @@ class Rewriting:
             call, node.target, call.args, call.kwargs, op=node.op, kind=kind, grid=grid
         )
 
-    def network(self, name: str) -> fx.GraphModule:
+    def network(self, name: str) -> Rewritten:
         """Return the new network, without the calls and modules that nothing uses."""
-        net = fx.GraphModule(self.captured.root, self.graph, name)
+        net = Rewritten(self.captured.root, self.graph, name)
         net.graph.eliminate_dead_code(_writes_in_place)
         net.delete_all_unused_submodules()
         net.recompile()

@@ -95,7 +95,10 @@ def _pointwise(rewriting: Rewriting, call: Call) -> Value | None:
         return None
     if any(x.new[0].shape != first.new[0].shape for x in call.inputs):
         return None
-    value = rewriting.as_it_is(call, kind=first.kind)
+    try:
+        value = rewriting.as_it_is(call, kind=first.kind)
+    except Exception:  # noqa: BLE001 - a weight of the vector's own length fits rows alone
+        return None
     return value if value.new[0].shape == first.new[0].shape else None
 
 
@@ -165,7 +168,7 @@ def _row_by_row(rewriting: Rewriting, call: Call) -> Value | None:
             "it puts vectors together that belong to patches at different strides",
             "pool them to one stride first",
         )
-    if are_views(call.ops, same_numel=True) and isinstance(call.old, Tensor):
+    if isinstance(call.old, Tensor) and _same_rows(call, call.inputs[0]):
         shape = (-1, *call.old.shape[1:])
         return rewriting.emit(call, torch.reshape, (first, shape), kind="rows", grid=first.grid)
     try:
@@ -173,3 +176,13 @@ def _row_by_row(rewriting: Rewriting, call: Call) -> Value | None:
     except Exception:  # noqa: BLE001 - whatever the call makes of more rows
         return None
     return value if value.num_rows == first.num_rows else None
+
+
+def _same_rows(call: Call, x: Value) -> bool:
+    """Return whether a call shows all numbers of each row under another shape."""
+    same_numel = call.old.numel() == x.old.numel()
+    return (
+        same_numel
+        and call.old.shape[:1] == x.old.shape[:1]
+        and are_views(call.ops, same_numel=same_numel)
+    )
