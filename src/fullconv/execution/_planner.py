@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -19,6 +19,7 @@ from fullconv.execution._choose import Floats, Price, cheapest_blocks
 from fullconv.execution._cost import WITH_BACKWARD, Costs, costs_of, kept_bytes
 from fullconv.execution._dropout import Agreed, Agreement, Drops, drops_of, new_seed, none_needed
 from fullconv.execution._memory import WORKSPACE, forward_bytes, in_words
+from fullconv.execution._modes import modes_of
 from fullconv.execution._reads import Blocks, Cover, Ints, Reads
 from fullconv.execution._searching import Searches
 from fullconv.execution._speed import START_SHARE, Speed
@@ -30,9 +31,6 @@ Covering = Literal["cheapest", "whole", "units"]
 
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 2**13
-
-# Types of what layers are told: strides, probabilities, modes of padding.
-SETTINGS = frozenset({bool, int, float, str, tuple})
 
 # How far a process grew past the bytes that were in use, where it kept blocks that had been freed.
 KEPT = 2.1
@@ -380,7 +378,7 @@ class Planner:
 
     def look(self) -> None:
         """Forget what was found out, if the network has other layers or settings by now."""
-        modes = (*_layers(self.net), *((p.requires_grad, p.dtype) for p in self.net.parameters()))
+        modes = modes_of(self.net)
         if modes != self.modes:
             self.modes = modes
             self._geometries.clear()
@@ -393,21 +391,6 @@ class Planner:
     def _look_first(self) -> None:
         if not self.modes:
             self.look()
-
-
-def _layers(net: nn.Module) -> Iterator[tuple[object, ...]]:
-    """Yield the layers of a network, and the settings of those that are PyTorch's.
-
-    Others may count their own calls and the like; the momentum of norms may change from step to step.
-    """
-    for module in net.modules():
-        hooked = bool(module._backward_hooks or module._backward_pre_hooks)
-        if type(module).__module__.startswith("torch.nn."):
-            named = vars(module).items()
-            plain = (v for k, v in named if type(v) in SETTINGS and k[0] != "_" and k != "momentum")
-            yield id(module), module.training, hooked, *plain
-        else:
-            yield id(module), module.training, hooked
 
 
 def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:
