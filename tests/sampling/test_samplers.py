@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,16 +157,84 @@ def test_hard_units_are_those_with_the_largest_loss_of_all_images() -> None:
     assert losses[1][units[1]].min() >= losses[1][1:][~units[1][1:]].max()
 
 
+@pytest.mark.parametrize("kind", [">i2", ">u2", "<u2", ">u4", ">i8", "u1", "i1"])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_arrays_of_any_type_and_byte_order_are_the_labels_that_they_hold(
+    sampler: Any, kind: str
+) -> None:
+    target = labels(30, 20)
+    expected = sampler([target, target.flip(0)], rng(3))
+    given = target.numpy().astype(kind)
+    given.setflags(write=False)
+    found = sampler([given, given[::-1]], rng(3))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    losses = torch.rand(30, 20, generator=rng())
+    hard = fc.Hard(keep=0.2)
+    assert torch.equal(
+        hard.hardest(given, losses.numpy().astype(">f4")), hard.hardest(target, losses)
+    )
+
+
+def test_maps_may_have_labels_of_different_types() -> None:
+    target = labels(30, 20)
+    maps = [target.numpy().astype("<u2"), target.to(torch.uint8), target]
+    for found, again in zip(
+        fc.Balanced(count=30)(maps, rng()), fc.Balanced(count=30)([target] * 3, rng()), strict=True
+    ):
+        assert torch.equal(found, again)
+
+
+def test_a_label_is_not_ignored_for_its_bits() -> None:
+    """In one byte -1 and 255 look alike."""
+    for kind, label, ignore in (("u1", 255, -1), ("i1", -1, 255)):
+        given = np.full((4, 4), label, kind)
+        assert fc.Hard(keep=1, ignore=ignore)(given, rng()).all()
+        assert fc.Balanced(count=16, ignore=ignore)(given, rng()).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (fc.Patchwise(np.int32(3), size=np.int64(4)), fc.Patchwise(3, 4)),  # pyright: ignore[reportArgumentType]
+        (fc.Patchwise(3, size=[np.uint8(4), 5]), fc.Patchwise(3, (4, 5))),  # pyright: ignore[reportArgumentType]
+        (fc.Patchwise(3, size=np.array([4, 5])), fc.Patchwise(3, (4, 5))),  # pyright: ignore[reportArgumentType]
+        (fc.Sampled(np.float32(0.25), cell=np.int64(4)), fc.Sampled(0.25, 4)),  # pyright: ignore[reportArgumentType]
+        (fc.Balanced(np.int64(9), ignore=np.int64(7)), fc.Balanced(9, ignore=7)),  # pyright: ignore[reportArgumentType]
+        (fc.Hard(np.float64(0.5), ignore=np.uint8(7)), fc.Hard(0.5, ignore=7)),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_numbers_of_numpy_are_numbers(given: Any, plain: Any) -> None:
+    assert given == plain
+    target = labels(12, 13)
+    one, other = (sampler(target, rng()) for sampler in (given, plain))
+    assert one == other if isinstance(one, list) else torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: fc.Sampled(keep=0), "`keep` must be above 0"),
-        (lambda: fc.Sampled(keep=1.5), "at most 1, got 1.5"),
-        (lambda: fc.Sampled(keep=0.5, cell=0), "`cell` must be at least 1"),
-        (lambda: fc.Patchwise(count=0), "`count` must be at least 1"),
-        (lambda: fc.Patchwise(count=1, size=0), "`size` must be at least 1"),
-        (lambda: fc.Balanced(count=0), "`count` must be at least 1"),
+        (lambda: fc.Sampled(keep=0), "`keep` must be above 0 and at most 1, got 0; 0.25 takes a q"),
+        (lambda: fc.Sampled(keep=1.5), "at most 1, got 1.5; 1 takes all"),
+        (lambda: fc.Sampled(keep=float("nan")), "at most 1, got nan; 0.25 takes a quarter"),
+        (lambda: fc.Sampled(keep="half"), "`keep` must be above 0 and at most 1, got 'half'"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: fc.Sampled(keep=0.5, cell=0),
+            "`cell` must be a whole number of at least 1, got 0",
+        ),
+        (lambda: fc.Sampled(keep=0.5, cell=2.5), "at least 1, got 2.5; nearest is 2"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Patchwise(count=0), "`count` must be a whole number of at least 1, got 0"),
+        (lambda: fc.Patchwise(count=2.5), "`count` must be .* got 2.5; nearest is 2"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Patchwise(count=float("nan")), "`count` must be .* got nan; the least is 1"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Patchwise(count=True), "`count` must be a whole number .* got True"),
+        (lambda: fc.Patchwise(count=1, size=0), "`size` must be .* got 0; nearest is 1"),
+        (lambda: fc.Patchwise(count=1, size=4.0), "`size` must be .* got 4.0; nearest is 4"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Patchwise(count=1, size=(4, -1)), "`size` must be .* got -1; nearest is 1"),
+        (lambda: fc.Patchwise(count=1, size="44"), "`size` must be .* got '44'; the least is 1"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Balanced(count=0), "`count` must be a whole number of at least 1, got 0"),
+        (lambda: fc.Balanced(count=None), "`count` must be a whole number .* got None"),  # pyright: ignore[reportArgumentType]
+        (lambda: fc.Balanced(count=4, ignore="void"), "`ignore` must be the number of a label"),  # pyright: ignore[reportArgumentType]
         (lambda: fc.Hard(keep=2), "`keep` must be above 0"),
+        (lambda: fc.Hard(keep=0.5, ignore=float("nan")), "or None to ignore none, got nan; masks"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_arguments_out_of_range_are_refused(build: Any, message: str) -> None:

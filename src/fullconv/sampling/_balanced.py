@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullconv.errors import BadConfigError
 from fullconv.sampling._large import draw_by_class, maps_of
-from fullconv.sampling._sampler import one_or_many, spread_out, valid_units
+from fullconv.sampling._numbers import check_ignore, whole
+from fullconv.sampling._sampler import labels_of, one_or_many, spread_out, valid_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Balanced:
         ignore: Label of the units that do not count.
 
     Raises:
-        BadConfigError: If `count` is below 1.
+        BadConfigError: If an argument is out of range.
     """
 
     count: int
@@ -37,8 +37,8 @@ class Balanced:
     ignore: int | None = 255
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise BadConfigError(f"`count` must be at least 1, got {self.count}")
+        object.__setattr__(self, "count", whole("count", self.count))
+        check_ignore(self.ignore)
 
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
         """Return for each map a boolean tensor of its shape; weights if unbiased.
@@ -52,7 +52,7 @@ class Balanced:
             )
             return drawn[0] if large[1] else drawn
         maps, single = one_or_many(targets)
-        labels = torch.cat([target.flatten().cpu() for target in maps])
+        labels = torch.cat([labels_of(target).flatten().cpu() for target in maps])
         valid = valid_units(labels, self.ignore)
         classes, sizes = labels[valid].unique(return_counts=True)
         quotas = _quotas(sizes.tolist(), self.count)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullconv.errors import BadConfigError, FullconvError
+from fullconv.errors import FullconvError
 from fullconv.sampling._large import maps_of
+from fullconv.sampling._numbers import check_ignore, share
 from fullconv.sampling._sampler import one_or_many, spread_out, valid_units
 
 
@@ -26,7 +27,7 @@ class Hard:
         ignore: Label of the units that do not count.
 
     Raises:
-        BadConfigError: If `keep` is out of range.
+        BadConfigError: If an argument is out of range.
 
     Examples:
         >>> import torch, fullconv as fc
@@ -41,8 +42,8 @@ class Hard:
     ignore: int | None = 255
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise BadConfigError(f"`keep` must be above 0 and at most 1, got {self.keep}")
+        object.__setattr__(self, "keep", share("keep", self.keep))
+        check_ignore(self.ignore)
 
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
         """Return the valid units: those that `hardest` chooses among, once their losses are known."""

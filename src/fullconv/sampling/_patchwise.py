@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from fullconv.errors import BadConfigError, FullconvError
+from fullconv.errors import FullconvError
 from fullconv.geometry import Box
 from fullconv.sampling._large import maps_of
+from fullconv.sampling._numbers import whole
 from fullconv.sampling._sampler import one_or_many
 
 
@@ -41,11 +42,9 @@ class Patchwise:
     size: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        sides = (self.size,) if isinstance(self.size, int) else self.size or (1,)
-        if self.count < 1:
-            raise BadConfigError(f"`count` must be at least 1, got {self.count}")
-        if min(sides) < 1:
-            raise BadConfigError(f"`size` must be at least 1 unit, got {self.size}")
+        object.__setattr__(self, "count", whole("count", self.count))
+        if self.size is not None:
+            object.__setattr__(self, "size", _side_or_sides(self.size))
 
     def __call__(self, targets: Any, generator: torch.Generator) -> Any:
         """Return a boolean tensor of the shape of each map, or a list of boxes of its units.
@@ -124,6 +123,12 @@ class Patchwise:
             more = torch.randint(places, (self.count - len(chosen),), generator=generator)
             chosen |= dict.fromkeys(more.tolist())
         return list(chosen)
+
+
+def _side_or_sides(size: Any) -> int | tuple[int, ...]:
+    if isinstance(size, tuple | list) or getattr(size, "ndim", 0) == 1:
+        return tuple(whole("size", side) for side in size)
+    return whole("size", size)
 
 
 def _unravel(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,15 +32,29 @@ def generator(seed: int, epoch: int = 0, step: int = 0, image: int = 0) -> torch
 def one_or_many(targets: Any) -> tuple[list[Tensor], bool]:
     """Return the maps of labels as a list, and whether there was one map only."""
     if isinstance(targets, Tensor | np.ndarray):
-        return [torch.as_tensor(targets)], True
-    return [torch.as_tensor(t) for t in targets], False
+        return [_tensor(targets)], True
+    return [_tensor(target) for target in targets], False
+
+
+def _tensor(array: Any) -> Tensor:
+    """Return an array as a tensor, in whatever order its bytes and axes lie."""
+    if isinstance(array, Tensor):
+        return array
+    found = np.asarray(array)
+    return torch.from_numpy(np.require(found, found.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def labels_of(target: Tensor) -> Tensor:
+    """Return labels of which whole numbers are int64: types without a sign neither mix nor hold -1."""
+    whole = not target.is_floating_point() and target.dtype != torch.bool
+    return target.long() if whole else target
 
 
 def valid_units(target: Tensor, ignore: int | None) -> Tensor:
     """Return which units have a label that counts, `(*map_shape)` boolean."""
     if ignore is None:
         return torch.ones_like(target, dtype=torch.bool)
-    return target != ignore
+    return labels_of(target) != ignore
 
 
 def spread_out(flat: Tensor, likes: Sequence[Tensor]) -> list[Tensor]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullconv.errors import BadConfigError
 from fullconv.sampling._large import Scattered, maps_of
+from fullconv.sampling._numbers import share, whole
 from fullconv.sampling._sampler import one_or_many
 
 
@@ -55,10 +55,8 @@ class Sampled:
     cell: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise BadConfigError(f"`keep` must be above 0 and at most 1, got {self.keep}")
-        if self.cell < 1:
-            raise BadConfigError(f"`cell` must be at least 1 unit, got {self.cell}")
+        object.__setattr__(self, "keep", share("keep", self.keep))
+        object.__setattr__(self, "cell", whole("cell", self.cell))
 
     @property
     def images(self) -> float:

@@ -85,7 +85,8 @@ class TrainConfig:
             sum, as in the paper), ``dice`` or ``focal``.
         optimizer: ``adamw`` with warm-up and cosine, or ``sgd`` as in the paper.
         momentum: Of ``sgd``.
-        replacement: Whether whole images are drawn with replacement, as in the authors' code.
+        replacement: Whether whole images are drawn with replacement, as in the authors' code; `crop` and
+            `patchwise` draw each step anew all the same.
         recipe: Settings of the authors of FCN, which other flags outdo: ``fcn-heavy`` (one image, momentum
             0.99, the summed loss) or ``fcn-cvpr`` (20 images, momentum 0.9, the mean loss).
         sampling: Which units count in a step: ``whole`` images; ``sampled:0.25`` of their units, of
