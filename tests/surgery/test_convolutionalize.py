@@ -104,6 +104,7 @@ def test_weights_are_the_same_and_the_classifier_is_as_it_was(name: str) -> None
         assert torch.equal(a, b), key
     held = {p.untyped_storage().data_ptr() for p in net.parameters()}
     assert {p.untyped_storage().data_ptr() for p in fcn.parameters()} == held
+    assert len(list(fcn.parameters())) == len(held)
 
 
 def test_dropout_drops_in_training_and_nothing_is_lost_on_the_way() -> None:
