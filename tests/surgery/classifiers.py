@@ -200,6 +200,27 @@ class Thinned(nn.Module):
         return F.dropout(x, 0.5, training=self.training)
 
 
+def again() -> nn.Module:
+    """A Linear that is called twice, first on a flattened map."""
+
+    def run(net: Of, x: Tensor) -> Tensor:
+        return net.fc(net.same(net.same(net.stem(x).flatten(1)).relu()).relu())
+
+    return Of(run, stem=trunk(), same=nn.Linear(216, 216), fc=nn.Linear(216, 5))
+
+
+def tied() -> nn.Module:
+    """Two Linear layers of one weight, which is used as a matrix, too."""
+
+    def run(net: Of, x: Tensor) -> Tensor:
+        x = net.two(net.one(net.stem(x).flatten(1)).relu())
+        return F.linear(x, net.two.weight.t())
+
+    net = Of(run, stem=trunk(), one=nn.Linear(216, 216), two=nn.Linear(216, 216))
+    net.two.weight = net.one.weight
+    return net
+
+
 def doubled(layer: nn.Module) -> nn.Module:
     layer.register_forward_hook(lambda _module, _inputs, output: output * 2)
     return layer
@@ -289,6 +310,8 @@ CASES = {
     "weights normed by a hook": at_16(
         lambda: nn.Sequential(trunk(), nn.Flatten(), spectral_norm(nn.Linear(216, 9)))
     ),
+    "the same Linear again": at_16(again),
+    "tied weights": at_16(tied),
     "hooks": at_16(
         lambda: nn.Sequential(
             trunk(),

@@ -105,6 +105,7 @@ def test_weights_are_the_same_and_the_classifier_is_as_it_was(name: str) -> None
         assert torch.equal(a, b), key
     held = {p.untyped_storage().data_ptr() for p in net.parameters()}
     assert {p.untyped_storage().data_ptr() for p in fcn.parameters()} == held
+    assert len(list(fcn.parameters())) == len(held)
 
 
 def test_dropout_drops_in_training_and_nothing_is_lost_on_the_way() -> None:
@@ -361,6 +362,67 @@ def test_each_of_several_results_must_be_a_map(name: str) -> None:
     net = Of(lambda net, x: net.fc(run(x)), fc=nn.Linear(3, 2)).eval()
     with pytest.raises(fc.SurgeryError, match=message):
         fc.convolutionalize(net, (16, 16))
+
+
+class Same(nn.Conv2d):
+    """TensorFlow's padding: so many positions that each stride has a window, half of them before."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads: list[int] = []
+        for size, kernel, stride in zip(
+            input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            more = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [more // 2, more - more // 2]
+        return super().forward(F.pad(input, pads) if any(pads) else input)
+
+
+BY_SIZE = {
+    "cropped": (
+        lambda _, x: F.max_pool2d(x[:, :, x.shape[2] % 2 :, x.shape[3] % 2 :], 2),
+        r"`getitem` in `net` \(Of\)",
+    ),
+    "padded": (
+        lambda _, x: F.max_pool2d(F.pad(x, (x.size(3) % 2, 0, x.size(2) % 2, 0)), 2),
+        r"`pad` in `net` \(Of\)",
+    ),
+    "pooled": (
+        lambda _, x: F.max_pool2d(x, 2, padding=x.shape[2] % 2), r"`max_pool2d` in `net` \(Of\)"
+    ),
+    "same": (lambda net, x: net.same(x), r"`same` \(Same\)"),
+    "deep": (
+        lambda net, x: net.same(F.max_pool2d(F.max_pool2d(F.max_pool2d(x, 2), 2), 2)), r"`same` \(Same\)"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_SIZE)
+def test_what_pads_or_crops_by_the_size_of_the_image_is_refused(name: str) -> None:
+    """On every second image it would move all units by 1 px."""
+    run, message = BY_SIZE[name]
+    net = Of(run, same=Same(3, 3, 3, stride=2)).eval()
+    message += (
+        r" cannot be rewritten exactly: what it pads or crops depends on the size.*same numbers"
+    )
+    classifier = Of(
+        lambda net, x: net.fc(run(net, x).flatten(1)), same=net.same, fc=nn.LazyLinear(2)
+    )
+    classifier(torch.randn(1, 3, 32, 32))
+    with pytest.raises(fc.SurgeryError, match=message):
+        fc.convolutionalize(classifier, (32, 32))
+    with pytest.raises(fc.SurgeryError, match=message):
+        fc.densify(net)
+
+
+def test_cropping_what_is_too_much_at_the_end_moves_nothing() -> None:
+    net = Of(
+        lambda net, x: net.fc(F.max_pool2d(x[..., : x.shape[2] // 2 * 2, :], 2).flatten(1)),
+        fc=nn.Linear(3 * 64, 2),
+    ).eval()
+    x = torch.randn(1, 3, 19, 23)
+    y = fc.convolutionalize(net, (16, 16))(x)
+    assert y.shape == (1, 2, 2, 4)
+    torch.testing.assert_close(y[..., 1, 3], net(x[..., 2:18, 6:22]))
 
 
 def test_channels_may_be_split_and_constants_returned() -> None:

@@ -36,6 +36,19 @@ class Captured:
     graph: fx.Graph
     meta: nn.Module
 
+    def num_uses(self, module: nn.Module) -> int:
+        """Return how many calls take a parameter of a module, which may be tied to another's."""
+        own = set(module.parameters())
+        return sum(bool(own & self._parameters(node)) for node in self.graph.nodes)
+
+    def _parameters(self, node: fx.Node) -> set[nn.Parameter]:
+        """Return the parameters that a call takes by itself, not as what another one returned."""
+        path = str(node.target)
+        if node.op == "call_module":
+            return set(self.root.get_submodule(path).parameters())
+        parameter = attribute(self.root, path) if node.op == "get_attr" else None
+        return {parameter} if isinstance(parameter, nn.Parameter) else set()
+
     def refuse(self, node: fx.Node, why: str, remedy: str) -> NoReturn:
         """Raise the `SurgeryError` of a call."""
         module, where = _place(self.root, node)
@@ -47,6 +60,12 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
     F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d,
     F.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }  # fmt: skip
+
+
+def attribute(root: nn.Module, path: str) -> Any:
+    """Return a tensor, or whatever else a network holds, by its path."""
+    parent, _, name = path.rpartition(".")
+    return getattr(root.get_submodule(parent), name)
 
 
 class _OfAnImage(nn.Module):

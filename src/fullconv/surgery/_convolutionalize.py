@@ -12,6 +12,8 @@ from fullconv.surgery._beside import beside
 from fullconv.surgery._capture import capture
 from fullconv.surgery._heads import NOT_FOLLOWED, converted, finished
 from fullconv.surgery._rewriting import Call, Rewriting, Value
+from fullconv.surgery._sizes import check_sizes
+from fullconv.tracing import hollow
 
 
 def convolutionalize(
@@ -76,6 +78,7 @@ def convolutionalize(
                 calls.append(rewriting.call(node))
                 rewriting.values[node] = converted(rewriting, calls[-1])
     fcn = rewriting.network(f"Convolutional{type(classifier).__name__}")
+    check_sizes(captured, hollow(fcn).eval(), fcn.graph, (channels, *patch))
     fcn.meta["patch"] = tuple(patch)
     fcn.meta["beside"] = beside(calls, fcn)
     return fcn

@@ -24,6 +24,7 @@ from fullconv.surgery._reading import (
     whole_index,
 )
 from fullconv.surgery._rewriting import Call, Rewriting, Value, holds_tensors, keeps_axes, nodes
+from fullconv.surgery._sizes import check_sizes
 from fullconv.surgery._spacing import Plan, Spacing, Window, plan
 from fullconv.surgery._steps import CONVOLVE, Convolution, Divisor, Maximum, Mean, Pad, Step
 from fullconv.surgery._stitch import check_stride
@@ -72,6 +73,7 @@ def densify(net: nn.Module, stride: int = 1, channels: int = 3, ndim: int | None
     geometry = trace(same_weights(net).eval(), channels, ndim)
     check_stride(geometry, stride)
     captured = capture(net)
+    check_sizes(captured, captured.meta, captured.graph, (channels, *_shape(geometry)))
     work = _Work(rewriting=Rewriting(captured=captured), target=stride)
     for node in captured.graph.nodes:
         match node.op:

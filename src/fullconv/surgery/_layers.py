@@ -20,7 +20,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, .
 
 
 class LinearAsConvolution(nn.Module):
-    """A Linear whose weight is computed anew for each run, as a convolution.
+    """A Linear whose weight is computed anew for each run, or is another layer's too, as a convolution.
 
     Args:
         linear: Takes flattened maps of `shape`.

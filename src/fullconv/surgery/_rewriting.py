@@ -18,7 +18,7 @@ from torch.fx.node import Argument, map_aggregate
 from torch.utils._pytree import tree_leaves
 
 from fullconv.errors import FullconvError
-from fullconv.surgery._capture import Captured
+from fullconv.surgery._capture import Captured, attribute
 from fullconv.surgery._operators import Operator, operators
 from fullconv.surgery._saving import Rewritten
 from fullconv.tracing import hollow
@@ -258,11 +258,11 @@ class Rewriting:
         return (root.get_submodule(str(node.target)) if node.op == "call_module" else root).training
 
     def _path(self, node: fx.Node, suffix: str) -> str:
-        """Return a path for a new module: without a suffix the old one's, where it is called only once."""
+        """Return a path for a new module: without a suffix the old one's, where that is used only once."""
         if node.op == "call_module" and not suffix:
             path = str(node.target)
-            calls = [n for n in node.graph.nodes if (n.op, n.target) == (node.op, node.target)]
-            if len(calls) == 1 and path not in self._added:
+            uses = [n for n in node.graph.nodes if f"{n.target}.".startswith(f"{path}.")]
+            if len(uses) == 1 and path not in self._added:
                 return path
         path = node.name + suffix
         while path in self._added or hasattr(self.captured.root, path):
@@ -289,8 +289,7 @@ def _run(meta: nn.Module, op: str, target: Any, args: Any, kwargs: Any) -> Any:
         case "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
         case "get_attr":
-            parent, _, name = str(target).rpartition(".")
-            return getattr(meta.get_submodule(parent), name)
+            return attribute(meta, str(target))
         case _:
             return target(*args, **kwargs)
 

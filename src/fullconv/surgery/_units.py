@@ -64,13 +64,13 @@ def _linear(rewriting: Rewriting, call: Call) -> Value | None:
         named = dict(zip(("input", "weight", "bias"), call.args, strict=False)) | call.kwargs
         args = (x, named["weight"], named.get("bias"), shape)
         return as_unit(rewriting, call, rewriting.emit(call, convolve, args))
-    return as_unit(rewriting, call, rewriting.module(call, _convolution(module, shape), x))
+    shared = is_parametrized(module) or rewriting.captured.num_uses(module) > 1
+    layer = LinearAsConvolution(module, shape) if shared else _convolution(module, shape)
+    return as_unit(rewriting, call, rewriting.module(call, layer, x))
 
 
 def _convolution(linear: nn.Linear, shape: tuple[int, ...]) -> nn.Module:
     """Return a Linear on vectors that are maps of `shape` as the convolution that it is."""
-    if is_parametrized(linear):  # its weight is computed anew for each run
-        return LinearAsConvolution(linear, shape)
     bias = dict(linear.named_parameters()).get("bias") is not None
     kind = CONVOLUTIONS[len(shape) - 1]
     layer = kind(shape[0], linear.out_features, shape[1:], bias=bias, device="meta")
