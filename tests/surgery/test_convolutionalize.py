@@ -263,6 +263,32 @@ class FindsByName(nn.Module):
         return {"best": x.amax((2, 3)) if x.shape[1] > 1 else x}
 
 
+POOLED_VOLUMES = {
+    "squeeze-and-excite": lambda x: x * x.mean((2, 3, 4), keepdim=True).sigmoid(),
+    "bins": lambda x: F.adaptive_avg_pool3d(x, (2, 2, 3)),
+    "a window": lambda x: F.adaptive_avg_pool3d(x, 1),
+}
+
+
+@pytest.mark.parametrize("name", POOLED_VOLUMES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_volumes_are_pooled_in_half_precision_on_a_cpu_too(name: str, dtype: torch.dtype) -> None:
+    """As in float64, from the same weights and voxels, up to the rounding of half precision."""
+    torch.manual_seed(0)
+    pooled = POOLED_VOLUMES[name](torch.zeros(1, 4, 6, 6, 6))
+    net = Of(
+        lambda net, x: net.last(POOLED_VOLUMES[name](net.stem(x)).flatten(1)),
+        stem=nn.Conv3d(2, 4, 3), last=nn.Linear(pooled.numel(), 5),
+    ).eval().to(dtype)  # fmt: skip
+    volume = torch.randn(1, 2, 11, 12, 14).to(dtype)
+    exact = fc.convolutionalize(copy.deepcopy(net).double(), (8, 8, 8), channels=2)
+    fcn = fc.convolutionalize(net, (8, 8, 8), channels=2)
+    with torch.no_grad():
+        found, expected = fcn(volume), exact(volume.double())
+    rounding = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found.double(), expected, atol=rounding, rtol=rounding)
+
+
 REFUSED = {
     "GroupNorm": (
         nn.Sequential(nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(6 * 256, 2)),

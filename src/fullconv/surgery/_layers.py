@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-
 from fullconv.surgery._boxes import box_sum
+from fullconv.surgery._steps import every
+
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
@@ -56,6 +58,22 @@ class WindowMean(nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes for `repr`."""
         return f"sizes={self.sizes}"
+
+
+class MeanPool3d(nn.AvgPool3d):
+    """PyTorch's pooling, in half precision on a CPU too, where PyTorch has none.
+
+    For windows without padding, as global and adaptive pooling become.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the means of windows."""
+        if input.device.type != "cpu" or input.dtype.itemsize > 2:
+            return super().forward(input)
+        windows: Any = zip(self.kernel_size, self.stride, strict=True)  # pyright: ignore[reportArgumentType] (tuples here)
+        for dim, (size, step) in enumerate(windows, input.ndim - 3):
+            input = every(box_sum(input, dim, size) / size, dim, step)
+        return input
 
 
 class Surrounding(nn.Module):

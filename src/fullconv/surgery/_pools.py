@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullconv.surgery._layers import WindowMean
+from fullconv.surgery._layers import MeanPool3d, WindowMean
 from fullconv.surgery._operators import MAXIMA, MEANS, VIEWS
 from fullconv.surgery._rewriting import BATCH, Call, Rewriting, Value
 
-MEAN_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+MEAN_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: MeanPool3d}
 MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 # Above this a window is summed by doubling: a pooling adds up n * n numbers for each window.
 LARGEST_POOL = 16

@@ -62,7 +62,9 @@ def _may_ask_for_a_size(net: nn.Module, node: fx.Node) -> bool:
             return node.target in ("size", "shape")
         case "call_function":
             asks = node.target is getattr or getattr(node.target, "__name__", "") == "size"
-            module = getattr(node.target, "__module__", None) or "torch"  # of some of PyTorch's: None
+            module = (
+                getattr(node.target, "__module__", None) or "torch"
+            )  # of some of PyTorch's: None
             return asks or module.partition(".")[0] not in KNOWN
         case _:
             return False
