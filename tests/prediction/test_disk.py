@@ -192,6 +192,8 @@ def test_many_classes_take_16_bits(tmp_path: Path) -> None:
     found = fc.predict(net, path, "40 MiB", tmp_path / "labels.tif")
     assert found.dtype == np.uint16
     assert np.array_equal(found[0], labels_of(net, pixels))
+    shares = fc.predict(net, path, "40 MiB", tmp_path / "shares.tif", kind="probabilities")
+    assert shares.shape == (300, 64, 60)
 
 
 def test_a_pyramid_has_every_second_position(tmp_path: Path) -> None:
