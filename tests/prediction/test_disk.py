@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -184,6 +185,23 @@ def test_an_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
             with pytest.raises(BadOutputError, match="`out` must be another file than the image"):
                 fc.predict(network(), image, SMALL, out, overwrite=True)
     assert np.array_equal(open_image(path)[...], pixels)
+
+
+def test_nor_is_an_image_that_was_given_as_an_array(tmp_path: Path) -> None:
+    path, pixels = stored(tmp_path)
+    np.save(tmp_path / "map.tif", pixels)  # called by the name that it would be replaced under
+    (tmp_path / "map.tif.npy").rename(tmp_path / "map.tif")
+    mapped = np.load(tmp_path / "map.tif", mmap_mode="r")
+    with h5py.File(tmp_path / "h5.tif", "w") as file:
+        file["raw"] = pixels
+    with h5py.File(tmp_path / "h5.tif", "r") as file:
+        sources = [(zarr.open_array(str(path)), path), (file["raw"], tmp_path / "h5.tif")]
+        sources += [(mapped, tmp_path / "map.tif"), (mapped[:, ::2], tmp_path / "map.tif")]
+        for image, out in sources:
+            before = contents(out)
+            with pytest.raises(BadOutputError, match="`out` must be another file than the image"):
+                fc.predict(network(), image, SMALL, out, overwrite=True)
+            assert contents(out) == before
 
 
 def test_many_classes_take_16_bits(tmp_path: Path) -> None:

@@ -160,7 +160,20 @@ def _lazy(source: Any) -> LazyArray:
         return source
     if isinstance(source, torch.Tensor):
         return sliced(source.detach().cpu().numpy(), "`image`")
-    return sliced(source, "`image`")
+    return sliced(source, str(_place_of(source) or "`image`"))
+
+
+def _place_of(source: Any) -> Path | None:
+    """Return the file or folder that an array lies in: a memory map, a Zarr or HDF5 array; None for others."""
+    root = getattr(getattr(getattr(source, "store_path", None), "store", None), "root", None)
+    if root is not None:
+        return Path(root) / str(source.store_path.path)
+    while isinstance(source, np.ndarray):  # a part of a memory map lies where the whole does
+        if isinstance(source, np.memmap) and source.filename is not None:
+            return Path(source.filename)
+        source = source.base
+    name = getattr(getattr(source, "file", None), "filename", None)
+    return Path(name) if isinstance(name, str) else None
 
 
 def _refuse_replacing(image: LazyArray, path: Path) -> None:
