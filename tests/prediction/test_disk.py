@@ -187,7 +187,22 @@ def test_an_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     assert np.array_equal(open_image(path)[...], pixels)
 
 
-def test_nor_is_an_image_that_was_given_as_an_array(tmp_path: Path) -> None:
+def test_an_output_inside_the_image_is_refused(tmp_path: Path) -> None:
+    """It would make another image of it, so that what is done is never known again."""
+    zarr.open_group(str(tmp_path / "set.zarr"), mode="w")
+    path, _ = stored(tmp_path / "set.zarr")
+    before = contents(tmp_path / "set.zarr")
+    beside = tmp_path / "set.zarr" / "labels.zarr"
+    named = f"{tmp_path}/set.zarr::image.zarr"
+    for image, out in ((path, path / "labels" / "a.zarr"), (named, beside)):
+        with pytest.raises(BadOutputError, match="`out` must lie outside of the image, which it"):
+            fc.predict(network(), image, SMALL, out)
+    assert contents(tmp_path / "set.zarr") == before
+    for _ in range(2):  # the second time, it is known to be done
+        fc.predict(network(), path, SMALL, beside)
+
+
+def test_an_image_is_never_replaced_that_was_given_as_an_array(tmp_path: Path) -> None:
     path, pixels = stored(tmp_path)
     np.save(tmp_path / "map.tif", pixels)  # called by the name that it would be replaced under
     (tmp_path / "map.tif.npy").rename(tmp_path / "map.tif")

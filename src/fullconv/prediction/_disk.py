@@ -297,8 +297,15 @@ def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
 
     Raises:
         BadDataError: If the image is not there.
+        BadOutputError: If something is to be made inside of it, which would be another image then.
     """
     file, name = split_name(image)
+    for path in wanted.paths:
+        if file.resolve() in path.resolve().parents:
+            raise BadOutputError(
+                f"`out` must lie outside of the image, which it would change, got {path} in {file}; "
+                f"call it {file.with_name(path.name)}"
+            )
     try:
         state = signature(file)
     except OSError as error:
