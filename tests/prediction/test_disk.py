@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -186,12 +187,46 @@ def test_an_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     assert np.array_equal(open_image(path)[...], pixels)
 
 
+def test_an_output_inside_the_image_is_refused(tmp_path: Path) -> None:
+    """It would make another image of it, so that what is done is never known again."""
+    zarr.open_group(str(tmp_path / "set.zarr"), mode="w")
+    path, _ = stored(tmp_path / "set.zarr")
+    before = contents(tmp_path / "set.zarr")
+    beside = tmp_path / "set.zarr" / "labels.zarr"
+    named = f"{tmp_path}/set.zarr::image.zarr"
+    for image, out in ((path, path / "labels" / "a.zarr"), (named, beside)):
+        with pytest.raises(BadOutputError, match="`out` must lie outside of the image, which it"):
+            fc.predict(network(), image, SMALL, out)
+    assert contents(tmp_path / "set.zarr") == before
+    for _ in range(2):  # the second time, it is known to be done
+        fc.predict(network(), path, SMALL, beside)
+
+
+def test_an_image_is_never_replaced_that_was_given_as_an_array(tmp_path: Path) -> None:
+    path, pixels = stored(tmp_path)
+    np.save(tmp_path / "map.tif", pixels)  # called by the name that it would be replaced under
+    (tmp_path / "map.tif.npy").rename(tmp_path / "map.tif")
+    mapped = np.load(tmp_path / "map.tif", mmap_mode="r")
+    with h5py.File(tmp_path / "h5.tif", "w") as file:
+        file["raw"] = pixels
+    with h5py.File(tmp_path / "h5.tif", "r") as file:
+        sources = [(zarr.open_array(str(path)), path), (file["raw"], tmp_path / "h5.tif")]
+        sources += [(mapped, tmp_path / "map.tif"), (mapped[:, ::2], tmp_path / "map.tif")]
+        for image, out in sources:
+            before = contents(out)
+            with pytest.raises(BadOutputError, match="`out` must be another file than the image"):
+                fc.predict(network(), image, SMALL, out, overwrite=True)
+            assert contents(out) == before
+
+
 def test_many_classes_take_16_bits(tmp_path: Path) -> None:
     net = network(classes=300)
     path, pixels = stored(tmp_path, (64, 60))
     found = fc.predict(net, path, "40 MiB", tmp_path / "labels.tif")
     assert found.dtype == np.uint16
     assert np.array_equal(found[0], labels_of(net, pixels))
+    shares = fc.predict(net, path, "40 MiB", tmp_path / "shares.tif", kind="probabilities")
+    assert shares.shape == (300, 64, 60)
 
 
 def test_a_pyramid_has_every_second_position(tmp_path: Path) -> None:

@@ -197,6 +197,28 @@ def test_volumes_have_three_axes_in_space(name: str, tmp_path: Path) -> None:
     assert np.array_equal(image[place], expected[place])
 
 
+@pytest.mark.parametrize("count", [16, 17])
+def test_pages_without_names_are_channels_if_they_are_few(count: int, tmp_path: Path) -> None:
+    """As an array without names of its axes in any other format."""
+    pages = np.random.default_rng(0).integers(0, 255, (count, 40, 50), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in pages:
+            file.write(page, contiguous=True, metadata=None)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        for page in pages:
+            file.write(page, compression="zlib", metadata=None)
+    np.save(tmp_path / "c.npy", pages)
+    for name in ("a.tif", "b.tif", "c.npy"):
+        if count > 16:
+            with pytest.raises(BadDataError, match="does not say which of its axes"):
+                open_array(tmp_path / name)
+            found = open_array(tmp_path / name, axes="zyx")
+            assert (found.shape, found.spatial) == ((1, *pages.shape), "zyx")
+            assert np.array_equal(found[0], pages)
+        else:
+            assert np.array_equal(open_array(tmp_path / name)[...], pages)
+
+
 def test_axes_that_the_file_does_not_name_are_told_by_length_or_refused(tmp_path: Path) -> None:
     for shape, expected in [((40, 50), (1, 40, 50)), ((4, 40, 50), (4, 40, 50)),
                             ((40, 50, 3), (3, 40, 50)), ((20, 40, 50, 2), (2, 20, 40, 50))]:  # fmt: skip

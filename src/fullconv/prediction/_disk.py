@@ -160,7 +160,20 @@ def _lazy(source: Any) -> LazyArray:
         return source
     if isinstance(source, torch.Tensor):
         return sliced(source.detach().cpu().numpy(), "`image`")
-    return sliced(source, "`image`")
+    return sliced(source, str(_place_of(source) or "`image`"))
+
+
+def _place_of(source: Any) -> Path | None:
+    """Return the file or folder that an array lies in: a memory map, a Zarr or HDF5 array; None for others."""
+    root = getattr(getattr(getattr(source, "store_path", None), "store", None), "root", None)
+    if root is not None:
+        return Path(root) / str(source.store_path.path)
+    while isinstance(source, np.ndarray):  # a part of a memory map lies where the whole does
+        if isinstance(source, np.memmap) and source.filename is not None:
+            return Path(source.filename)
+        source = source.base
+    name = getattr(getattr(source, "file", None), "filename", None)
+    return Path(name) if isinstance(name, str) else None
 
 
 def _refuse_replacing(image: LazyArray, path: Path) -> None:
@@ -284,8 +297,15 @@ def key_of(network: str, image: Path | str, wanted: Wanted) -> str:
 
     Raises:
         BadDataError: If the image is not there.
+        BadOutputError: If something is to be made inside of it, which would be another image then.
     """
     file, name = split_name(image)
+    for path in wanted.paths:
+        if file.resolve() in path.resolve().parents:
+            raise BadOutputError(
+                f"`out` must lie outside of the image, which it would change, got {path} in {file}; "
+                f"call it {file.with_name(path.name)}"
+            )
     try:
         state = signature(file)
     except OSError as error:

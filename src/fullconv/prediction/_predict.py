@@ -86,7 +86,9 @@ def predict(
     """Return the map of an image of any size, equal to ``net(image[None])[0]`` with `net` in eval mode.
 
     With a path as `out` the map is reduced and written window by window, and neither image nor map
-    need fit into memory. If the process ends before it is done, the same call goes on where it was.
+    need fit into memory. If the process ends before it is done, the same call goes on where it was, and
+    one that was done does nothing twice: for images given as a path, since of others nothing tells
+    whether they are the same.
 
     Args:
         net: Takes `(batch, channels, *spatial)` and returns a map `(batch, classes, *map)`.

@@ -22,13 +22,15 @@ import numpy.typing as npt
 
 from fullconv.errors import BadDataError
 from fullconv.geometry import Box
-from fullconv.regions._array import Source, level_number
+from fullconv.regions._array import MOST_CHANNELS, Source, level_number
 from fullconv.regions._raw import raw_read
 
 if TYPE_CHECKING:
     import tifffile
 
-LETTERS = {"S": "c", "C": "c", "Q": "c", "I": "c", "Z": "z", "Y": "y", "X": "x", "T": "t"}
+LETTERS = {"S": "c", "C": "c", "Z": "z", "Y": "y", "X": "x", "T": "t"}
+# Pages of which the file does not say what they are: channels, if they are few.
+UNNAMED = "QI"
 JPEG = {6, 7, 34892, 33007}
 # What ties pixels to places on Earth: scale, tie points, transformation, and the keys of the CRS.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
@@ -88,7 +90,7 @@ def _source(
         read, chunks = pages, pages.chunks
     return Source(
         name=str(path),
-        axes="".join(LETTERS.get(a, "?") for a in axes),
+        axes=_letters(axes, shape),
         shape=shape,
         dtype=kind.newbyteorder("="),
         chunks=chunks,
@@ -104,6 +106,14 @@ def _source(
             **_pixel_size(file, _reduction(full, series)),
         },
     )
+
+
+def _letters(axes: str, shape: tuple[int, ...]) -> str:
+    """Return a letter for each axis; none where the file does not say what its many pages are."""
+    unnamed = [size for a, size in zip(axes, shape, strict=True) if a in UNNAMED]
+    if any(size > MOST_CHANNELS for size in unnamed):
+        return ""
+    return "".join("c" if a in UNNAMED else LETTERS.get(a, "?") for a in axes)
 
 
 def _geo(page: tifffile.TiffPage) -> tuple[tuple[Any, ...], ...]:
