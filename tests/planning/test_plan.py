@@ -391,6 +391,22 @@ def test_the_least_that_works_in_half_precision_works_there() -> None:
     assert half.choice.batch == 2
 
 
+def test_a_batch_that_fits_is_named_where_a_larger_one_does_not() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 2, 1)
+    )  # fmt: skip
+    with pytest.raises(fc.FullconvError, match="for 8 whole images") as refused:
+        fc.plan(net, (3, 200, 200), batch=8, memory="130 MiB")
+    said = re.search(r"; or take `batch` = (\d+), which fits", str(refused.value))
+    assert said
+    assert 1 <= int(said[1]) < 8
+    found = fc.plan(net, (3, 200, 200), batch=int(said[1]), memory="130 MiB")
+    assert found.choice.batch == int(said[1])
+    with pytest.raises(fc.FullconvError) as refused:
+        fc.plan(net, (3, 200, 200), memory="1 MiB")
+    assert "which fits" not in str(refused.value)
+
+
 def test_amounts_that_are_enough_are_rounded_up() -> None:
     assert [enough(n) for n in (194.01 * 2**20, 10.9801 * 2**20, 8 * 2**30, 12.3)] == [
         "195 MiB",
