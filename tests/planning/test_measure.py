@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import fullconv as fc
 from fullconv.execution._memory import keep_freed_memory
 from fullconv.planning import Course, Manner, rehearse_step
 from fullconv.planning import _measure as measuring
+from fullconv.planning import _plan as planning_plan
 from fullconv.planning import _small_steps as small_steps
 from fullconv.planning._gauge import FACTOR_SPREAD, FLOOR, LOADED_BYTES, LOADED_SPREAD, NOISE, Gauge
 from fullconv.planning._ledger import Block, Tick
@@ -314,6 +316,22 @@ def test_a_network_that_cannot_be_sent_to_another_process_is_refused() -> None:
     )
     with pytest.raises(fc.FullconvError, match=said):
         measuring.measured(Here(3, 2, 1), (3, 64, 64), Manner())
+
+
+def test_a_plan_goes_without_small_steps_that_cannot_be_made_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Conv2d(3, 2, 3, padding=1)
+    net.own = lambda x: x  # pyright: ignore[reportArgumentType] (no other process can be given it)
+    plain = fc.plan(net, (3, 80, 80), memory="1 GiB")
+    found = fc.plan(net, (3, 80, 80), memory="1 GiB", measure=True)
+    assert replace(found, unmeasured="") == plain
+    assert "no small step was measured: `net` must run in a process of its own" in str(found)
+    assert str(found).splitlines()[-1] == plain.recommendation
+    monkeypatch.setattr(planning_plan, "free_bytes", lambda _: 60 * MIB)
+    few = fc.plan(tall(), (3, 300, 300), memory="1 GiB", measure=True)
+    assert "whose smallest step would take more than 60 MiB" in few.unmeasured
+    assert not few.measured
 
 
 def test_small_steps_that_take_too_long_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 import fullconv as fc
-from fullconv.planning import Plan, rehearse_step
+from fullconv.geometry import Box
+from fullconv.planning import Plan, RegimePlan, rehearse_step
 from fullconv.planning._gauge import LOADED_BYTES, Gauge
 from fullconv.planning._manner import Precision
 from fullconv.planning._words import amount, count, duration, enough, ratio
@@ -129,6 +131,40 @@ def test_a_sampler_of_ones_own_is_planned_beside_the_others() -> None:
     assert found.regime("balanced").terms == 100
     again = fc.plan(small(), SHAPE, memory="1 GiB", sampler=fc.Patchwise(count=9, size=16))
     assert 0.5 < again.regime("patchwise").terms / (9 * 16 * 16) <= 1  # they overlap
+
+
+def own(sampler: Any, batch: int = 1) -> RegimePlan:
+    """Return the plan of a sampler of one's own."""
+    net = nn.Conv2d(3, 2, 3, padding=1)
+    return fc.plan(net, (3, 60, 50), batch, memory="1 GiB", sampler=sampler).regimes[-1]
+
+
+def test_a_sampler_may_choose_all_units_or_none_of_the_first_class() -> None:
+    def all_of_all(maps: Any, _: Any) -> None:
+        del maps
+
+    assert own(all_of_all, batch=2).terms == own(lambda maps, _: [None] * len(maps), 2).terms
+    assert own(all_of_all, batch=2).terms == 2 * 60 * 50
+    assert own(lambda maps, _: [m == 1 for m in maps]).terms == 60 * 50
+    assert own(fc.Balanced(count=100, ignore=0)).terms == 100
+    assert own(lambda maps, _: [maps[0] > 0, [Box(start=(1, 2), stop=(4, 6))]], batch=2).terms == 12
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        (lambda maps: [m > 5 for m in maps], "must choose a unit .* all 0 or all 1: give one"),
+        (
+            lambda maps: [torch.ones(3, 3) > 0 for _ in maps],
+            r"shape of the map, .60, 50., got .3, 3.",
+        ),
+        (lambda maps: [None for _ in maps[1:]], r"must return the units of each of 2 images, got"),
+        (lambda _: 3, r"must return the units of each of 2 images, got 3: a list"),
+        (lambda maps: [3 for _ in maps], "`units` must be a tensor, a list of `Box` or None"),
+    ],
+)
+def test_units_that_steps_would_refuse_are_refused(chosen: Any, why: str) -> None:
+    assert re.search(why, own(lambda maps, _: chosen(maps), batch=2).refusal)
 
 
 def test_each_regime_is_planned_once() -> None:
@@ -353,6 +389,22 @@ def test_the_least_that_works_in_half_precision_works_there() -> None:
     assert fc.plan(net, (3, 640, 640), batch=2, memory=said[1]).choice.batch == 2
     half = fc.plan(net, (3, 640, 640), batch=2, memory=said[2], precision="bf16")
     assert half.choice.batch == 2
+
+
+def test_a_batch_that_fits_is_named_where_a_larger_one_does_not() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 2, 1)
+    )  # fmt: skip
+    with pytest.raises(fc.FullconvError, match="for 8 whole images") as refused:
+        fc.plan(net, (3, 200, 200), batch=8, memory="130 MiB")
+    said = re.search(r"; or take `batch` = (\d+), which fits", str(refused.value))
+    assert said
+    assert 1 <= int(said[1]) < 8
+    found = fc.plan(net, (3, 200, 200), batch=int(said[1]), memory="130 MiB")
+    assert found.choice.batch == int(said[1])
+    with pytest.raises(fc.FullconvError) as refused:
+        fc.plan(net, (3, 200, 200), memory="1 MiB")
+    assert "which fits" not in str(refused.value)
 
 
 def test_amounts_that_are_enough_are_rounded_up() -> None:

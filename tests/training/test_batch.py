@@ -71,6 +71,11 @@ def test_an_epoch_keeps_some_steps() -> None:
     assert chosen(Known(10.0), 3).images == 1
 
 
+def test_one_image_is_not_told_to_be_all_that_fits() -> None:
+    assert chosen(Known(10.0), 1) == Batch(images=1, why="there is 1 image")
+    assert chosen(Known(0.2), 1) == Batch(images=1, why="there is 1 image")
+
+
 def test_samplers_that_take_more_images_leave_room_for_fewer() -> None:
     assert chosen(Known(10.0), 1000, lambda batch: 4 * batch).images == 2
     assert chosen(Known(10.0), 30, lambda batch: 10 * batch).images == 1  # 3 at most by steps

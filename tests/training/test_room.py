@@ -12,9 +12,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fullconv.errors import FullconvError, NotLocalError
+from fullconv.images import open_dataset, survey
 from fullconv.planning import Gauge
 from fullconv.runs import Run
 from fullconv.training import TrainConfig, _room, train
+from fullconv.training._job import job_for, recipe_for
 
 LOCAL = {"width": 4, "depth": 1, "norm": "none", "stem": 1}
 
@@ -82,3 +84,21 @@ def test_what_is_measured_before_a_run_stays_within_its_memory(
     monkeypatch.setattr(_room, "left_now", lambda *_: 2**29 + 7)
     trained(scenes, tmp_path / "run", io.StringIO())
     assert limits == [2**29 + 7]
+
+
+@pytest.mark.parametrize(("sampling", "images"), [("whole", 7), ("crop:99x16", 99)])
+def test_a_step_is_planned_over_no_more_whole_images_than_there_are(
+    sampling: str, images: int, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(_room, "SMALL_PX", 2**60)
+    monkeypatch.setattr(_room, "left_now", lambda *args: asked.append(args[-1]) or 2**40)
+    dataset, console = open_dataset(scenes), Console(file=io.StringIO())
+    facts = survey(dataset)
+    config = TrainConfig(
+        data=scenes, out=tmp_path / "run", batch=10**5, sampling=sampling, options=LOCAL,
+        memory="1 GiB",
+    )  # fmt: skip
+    job = job_for(config, recipe_for(config, facts), dataset, facts, console)
+    assert job.room.images == images
+    assert asked == [images]

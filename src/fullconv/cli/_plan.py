@@ -40,7 +40,7 @@ def plan(
         optimizer: Name of one of PyTorch's, such as `adamw`, `rmsprop` or `sgd` (with momentum).
         sampling: Which units count in a step, as for `fullconv train`. With `auto`, the plan is that of
             whole images, and what else a run may begin with is named.
-        measure: Make two small steps in a process of their own, some seconds in all.
+        measure: Make two small steps in a process of their own, some seconds in all; where they can be.
         json: Write the plan into this file, too.
     """
     from fullconv.images import check_file, open_dataset, survey

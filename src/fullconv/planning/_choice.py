@@ -63,7 +63,7 @@ def choose(
         )
     streamed = next(r for r in regimes if r.name == "streamed")
     if streamed.refusal:
-        raise FullconvError(_nothing_fits(draft, batch, taken(batch)))
+        raise FullconvError(_nothing_fits(draft, batch, taken(batch), most))
     how = _how(streamed, "through")
     extra = streamed.operations / regimes[0].operations
     words = (
@@ -112,15 +112,17 @@ def _how(streamed: RegimePlan, through: str) -> str:
     return f"{through} windows of {times(max((w.shape for w in streamed.windows), key=prod))} px"
 
 
-def _nothing_fits(draft: Draft, batch: int, at_once: int) -> str:
+def _nothing_fits(draft: Draft, batch: int, at_once: int, most: int) -> str:
     """Return why nothing fits, the least that would, and what else would help.
 
     Args:
         draft: What regimes have in common.
         batch: Images of a step.
         at_once: The bytes that it takes over them at once.
+        most: Whole images that fit into one step.
     """
     assert draft.memory is not None
+    fewer = f"; or take `batch` = {most}, which fits" if most else ""
     head = (
         f"`memory` must hold a training step, got {amount(draft.memory)} where weights, gradients "
         f"(of a part and their sum) and the optimiser's state alone take {amount(draft.standing)}"
@@ -130,7 +132,7 @@ def _nothing_fits(draft: Draft, batch: int, at_once: int) -> str:
         streamed = smallest(draft, batch)
         least = _memory_for(draft, streamed.peak_bytes)
         if least < whole:
-            return f"{head}: the least that works is {enough(least)}, {_how(streamed, 'in')}"
+            return f"{head}: the least that works is {enough(least)}, {_how(streamed, 'in')}{fewer}"
         why = ""
     except NotLocalError as error:
         why = f"; windows would do with less, but {error}"
@@ -139,7 +141,7 @@ def _nothing_fits(draft: Draft, batch: int, at_once: int) -> str:
     other = _memory_for(draft, draft.gauge.taken(course))
     images = "one whole image" if batch == 1 else f"{batch} whole images"
     in_half = f", or {enough(other)} in bf16" if other < whole else ""
-    return f"{head}: the least that works is {enough(whole)}, for {images}{in_half}{why}"
+    return f"{head}: the least that works is {enough(whole)}, for {images}{in_half}{fewer}{why}"
 
 
 def _memory_for(draft: Draft, taken: int) -> float:

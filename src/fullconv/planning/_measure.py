@@ -40,21 +40,24 @@ TELLING_BYTES, MOST_IMAGES = 2**27, 4
 SECONDS = 300  # after which a small step is given up
 
 
-def measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> Gauge:
+def measured(
+    net: nn.Module, shape: tuple[int, ...], manner: Manner, limit: int | None = None
+) -> Gauge:
     """Return what this machine makes of rehearsals, from small steps in a process of its own.
 
     Args:
         net: The network, in the mode that it is trained in.
         shape: Of the images that are planned, `(channels, *spatial)`; small ones are like them.
         manner: How steps are made.
+        limit: Bytes that they may add; None for no more than `MOST_BYTES`.
 
     Raises:
         FullconvError: If no such step could be made; the message says why.
     """
     device = device_of(net)
     # The largest one first: others leave kernels and freed memory behind.
-    shapes = small_shapes(net, shape, manner)[::-1]
-    steps = _several(net, shapes, manner, None)
+    shapes = small_shapes(net, shape, manner, limit)[::-1]
+    steps = _several(net, shapes, manner, limit)
     return _gauge(net, manner, device, steps, _in_a_process(net, manner, device, steps))
 
 
@@ -226,14 +229,15 @@ def _in_a_process(
             )  # fmt: skip
         except subprocess.SubprocessError as error:
             said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            raise _not_measured(net, said[-1]) from error
+            raise _not_measured(net, said[-1], "plan without") from error
         except Exception as error:  # whatever cannot be pickled
-            raise _not_measured(net, str(error)) from error
+            how = "define what it holds in a module that can be imported"
+            raise _not_measured(net, str(error), how) from error
     return [Took(**took) for took in json.loads(done.stdout.strip().splitlines()[-1])]
 
 
-def _not_measured(net: nn.Module, why: str) -> FullconvError:
+def _not_measured(net: nn.Module, why: str, how: str) -> FullconvError:
     return FullconvError(
         f"`net` must run in a process of its own to be measured, got a {type(net).__name__} that does "
-        f"not: {why}; define its class in a module that can be imported"
+        f"not: {why}; {how}"
     )

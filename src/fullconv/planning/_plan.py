@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from math import prod
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fullconv.errors import BadConfigError
+from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution import Planner
 from fullconv.planning._bill import Bill, Layer, bill, layers
-from fullconv.planning._budget import budget
+from fullconv.planning._budget import budget, free_bytes
 from fullconv.planning._choice import Choice, choose, patch_px
 from fullconv.planning._gauge import Gauge
 from fullconv.planning._largest import largest
@@ -72,6 +72,7 @@ class Plan:
         error: How far off the peak may be, as a share of it.
         reserve: Share of the peak of what is chosen that is kept free, for it may be too small.
         measured: Whether a step was measured for it.
+        unmeasured: Why none was, though it was asked for; empty otherwise.
     """
 
     network: str
@@ -99,6 +100,7 @@ class Plan:
     error: float
     reserve: float
     measured: bool
+    unmeasured: str = ""
 
     @property
     def peak_bytes(self) -> int:
@@ -173,7 +175,8 @@ def plan(
         optimizer: That of `torch.optim` with this name, in small letters, such as ``adamw``, ``rmsprop``;
             ``sgd`` with momentum.
         measure: Whether to make two small steps in a process of their own, some seconds in all, that say
-            what this machine takes for what is counted, and how fast it is.
+            what this machine takes for what is counted, and how fast it is. They stay within what is free;
+            where none can be made, the plan goes without and says why.
 
     Raises:
         BadConfigError: If an argument cannot be used.
@@ -194,7 +197,8 @@ def plan(
     _check_bytes(shape, batch)
     with torch.inference_mode(False), torch.device("cpu"):
         checked(rehearse_forward, Stage(net, manner), shape)
-        return planned(
+        gauge, unmeasured = _measured(net, shape, manner) if measure else (None, "")
+        found = planned(
             net,
             shape,
             batch=batch,
@@ -204,8 +208,18 @@ def plan(
             if sampler is None or isinstance(sampler, Whole)
             else {_name(sampler): sampler},
             manner=manner,
-            gauge=first_rank_says(lambda: measured(net, shape, manner)) if measure else None,
+            gauge=gauge,
         )
+        return replace(found, unmeasured=unmeasured)
+
+
+def _measured(net: nn.Module, shape: tuple[int, ...], manner: Manner) -> tuple[Gauge | None, str]:
+    """Return what small steps say; or nothing, and why none could be made."""
+    free = free_bytes(device_of(net))
+    try:
+        return first_rank_says(lambda: measured(net, shape, manner, free)), ""
+    except FullconvError as error:
+        return None, " ".join(str(error).split())
 
 
 def planned(

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fullconv.errors import FullconvError, NotLocalError
-from fullconv.execution import WITH_BACKWARD, Cover, Descents, Mask, Planner, Rewind, operations
+from fullconv.execution import (
+    WITH_BACKWARD,
+    Cover,
+    Descents,
+    Mask,
+    Planner,
+    Rewind,
+    choose,
+    operations,
+)
 from fullconv.geometry import Box, least_window
 from fullconv.planning._gauge import Gauge
 from fullconv.planning._ledger import Course
@@ -28,6 +37,8 @@ from fullconv.tracing import record
 MOST_DRAWN = 2**26
 # Images of a step whose units are drawn: these as long as there are so few, and these at most.
 FEW_DRAWN, MANY_DRAWN = 4, 256
+# Labels of an image whose units are drawn, the same everywhere; the next where none of these is chosen.
+LABELS = (0, 1)
 # What a plan takes of the usable memory at least, where larger windows would help.
 ENOUGH = 0.92
 ROUNDS = 4
@@ -385,7 +396,8 @@ def _drawn(sampler: Sampler, map_shape: tuple[int, ...], images: int) -> list[Al
     A share of units is alike in all images, so that few are drawn for many.
 
     Raises:
-        FullconvError: If units of more images would have to be drawn than is done.
+        FullconvError: If units of more images would have to be drawn than is done, none is drawn, or
+            what is drawn are no units of these images.
     """
     if isinstance(sampler, Whole) or prod(map_shape) > MOST_DRAWN:
         return [(None, images)]
@@ -395,15 +407,32 @@ def _drawn(sampler: Sampler, map_shape: tuple[int, ...], images: int) -> list[Al
             f"units are drawn to be planned from {num} images of {times(map_shape)} units at most, got "
             f"{images:,}: take a smaller batch"
         )
-    targets = [torch.zeros(map_shape, dtype=torch.long)] * num
-    chosen = [_as_mask(units, map_shape) for units in sampler(targets, generator(0))]
+    found = (_masks(sampler, map_shape, num, label) for label in LABELS)
+    chosen = next((masks for masks in found if any(m is None or m.any() for m in masks)), None)
+    if chosen is None:
+        raise FullconvError(
+            "`sampler` must choose a unit to be planned, got none of any image whose labels are all "
+            f"{' or all '.join(map(str, LABELS))}: give one that chooses among these"
+        )
     return [(mask, images // num + (i < images % num)) for i, mask in enumerate(chosen)]
 
 
-def _as_mask(chosen: Any, map_shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    if isinstance(chosen, Tensor):
-        return (chosen != 0).numpy()
-    mask = np.zeros(map_shape, np.bool_)
-    for box in chosen:
-        mask[box.slices] = True
-    return mask
+def _masks(
+    sampler: Sampler, map_shape: tuple[int, ...], num: int, label: int
+) -> list[NDArray[np.bool_] | None]:
+    """Return which units a sampler chooses of images with one label everywhere; None for all."""
+    labels = torch.full(map_shape, label)
+    drawn: Any = sampler([labels] * num, generator(0))
+    given = [None] * num if drawn is None else drawn
+    if not isinstance(given, Sequence | Tensor) or len(given) != num:
+        raise FullconvError(
+            f"`sampler` must return the units of each of {num} images, got {drawn!r:.80}: a list with "
+            "a tensor, boxes or None for each, or None for all units of all"
+        )
+    return [_as_mask(labels, units) for units in given]
+
+
+def _as_mask(labels: Tensor, units: Any) -> NDArray[np.bool_] | None:
+    """Return which units of a map count, refused where `fullconv.StepLoss` would; None for all."""
+    spread = choose(labels, units, None).spread()
+    return spread.chosen if isinstance(spread, Mask) else None

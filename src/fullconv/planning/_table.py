@@ -44,12 +44,14 @@ def table(plan: Plan) -> str:
 def parts(plan: Plan) -> list[Table | str]:
     """Return a plan as lines and tables, for a console."""
     refusals = [f"{r.name}: {r.refusal}" for r in plan.regimes if r.refusal]
+    unmeasured = [f"no small step was measured: {plan.unmeasured}"] if plan.unmeasured else []
     return [
         _title(plan),
         _memory(plan),
         _layers(plan),
         _regimes(plan),
         *refusals,
+        *unmeasured,
         plan.recommendation,
     ]
 

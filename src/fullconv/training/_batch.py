@@ -56,7 +56,9 @@ def batch_for(rooms: Rooms, count: int, images_of: Callable[[int], int]) -> Batc
 
     fits = largest(needed, one.left, count)
     found = max(1, min(fits, most, pays))
-    if fits <= min(most, pays):
+    if count == 1 == fits:
+        why = "there is 1 image"
+    elif fits <= min(most, pays):
         why = f"no more fit into {amount(one.left)}"
     elif pays <= most:
         why = f"larger steps are no faster for each image; {fits} would fit"

@@ -61,10 +61,10 @@ def job_for(
         config = _settled(config, rooms, recipe, data, console)
         chosen = _chosen(config, recipe, net)
         data = _drawn(data_for(config, dataset, facts, limit), chosen)
-    held = chosen.images if chosen and not chosen.cut else config.images
+    images, held = _images(config, chosen, len(dataset.splits["train"]))
     memory = None if limit is None else left_for_steps(limit, net, data, held)
     module.keep_within(memory)
-    room = rooms.made(rooms.of(chosen.images if chosen else config.images))
+    room = rooms.made(rooms.of(images))
     if rooms.unmeasured:
         console.print(f"no step is measured before the run: {rooms.unmeasured}", soft_wrap=True)
     if room.words:
@@ -82,6 +82,20 @@ def job_for(
         limit=limit,
         memory=memory,
     )
+
+
+def _images(config: TrainConfig, chosen: Regime | None, count: int) -> tuple[int, int]:
+    """Return the images of a step, or its sub-images, and the whole ones that are held for it.
+
+    Of whole ones, an epoch has no more than there are, however many a step was to take.
+    """
+    held = min(config.images, count)
+    if chosen is None:
+        return held, held
+    if chosen.cut:
+        return chosen.images, held
+    images = min(chosen.images, count)
+    return images, images
 
 
 def _drawn(data: ImageData, chosen: Regime | None) -> ImageData:
