@@ -318,6 +318,15 @@ def test_what_fails_for_another_reason_than_its_size_says_so(net: nn.Module, why
     assert "nearest" not in str(refused.value)
 
 
+def test_a_network_that_returns_no_map_is_refused_with_what_makes_one() -> None:
+    classifier = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    said = r"`net` must return a map .*, got \(N, 10\): see `fullconv.convolutionalize`"
+    with pytest.raises(fc.FullconvError, match=said):
+        fc.plan(classifier, (3, 32, 32), memory="1 GiB")
+
+
 def test_plans_are_the_same_in_inference_mode(plan: Plan) -> None:
     with torch.inference_mode():
         again = fc.plan(small(), SHAPE, batch=2, memory="100 MiB", images=25)
