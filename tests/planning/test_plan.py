@@ -69,6 +69,14 @@ def test_one_image_more_than_the_largest_batch_does_not_fit() -> None:
     assert few.largest_batch == 3
 
 
+def test_no_regime_looks_at_more_images_than_there_are() -> None:
+    found = fc.plan(small(), SHAPE, memory="100 MiB", images=1)
+    assert [regime.images for regime in found.regimes] == [1, 1, 1, 1]
+    assert {regime.epoch_steps for regime in found.regimes} == {1}
+    three = fc.plan(small(), SHAPE, memory="100 MiB", images=3)
+    assert (three.regime("sampled").images, three.regime("patchwise").images) == (3, 3)
+
+
 @pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(16)], ids=["local", "whole"])
 def test_a_step_has_no_more_images_than_there_are(norm: nn.Module) -> None:
     net = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.ReLU(), nn.Conv2d(16, 4, 3))
@@ -308,6 +316,15 @@ def test_what_fails_for_another_reason_than_its_size_says_so(net: nn.Module, why
     with pytest.raises(fc.FullconvError, match=said) as refused:
         fc.plan(net, SHAPE, memory="1 GiB")
     assert "nearest" not in str(refused.value)
+
+
+def test_a_network_that_returns_no_map_is_refused_with_what_makes_one() -> None:
+    classifier = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    said = r"`net` must return a map .*, got \(N, 10\): see `fullconv.convolutionalize`"
+    with pytest.raises(fc.FullconvError, match=said):
+        fc.plan(classifier, (3, 32, 32), memory="1 GiB")
 
 
 def test_plans_are_the_same_in_inference_mode(plan: Plan) -> None:

@@ -314,7 +314,8 @@ def _regimes(
     }
     rows = [whole(draft, batch, peak_bytes)]
     for name, sampler in (known | samplers).items():
-        rows.append(through_windows(draft, name, sampler, _images(sampler, batch)))
+        images = _images(sampler, batch)
+        rows.append(through_windows(draft, name, sampler, min(images, draft.images or images)))
     return tuple(rows)
 
 

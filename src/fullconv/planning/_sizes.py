@@ -48,6 +48,12 @@ def checked(
             f"`shape` must be one that the network takes, got an image of {times(shape[1:])} px: "
             f"nearest are {nearest}"
         ) from error
+    if len(found.map_shape) < 2:
+        got = ", ".join(["N", *map(str, found.map_shape)])
+        raise FullconvError(
+            f"`net` must return a map with a value of each class for each unit, got ({got}): see "
+            "`fullconv.convolutionalize`, which makes one of a classifier"
+        )
     if len(found.map_shape) != len(shape):  # PyTorch took the axis of images for one in space
         raise _of_other_axes(shape, len(found.map_shape) - 2)
     return found
