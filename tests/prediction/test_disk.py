@@ -299,6 +299,27 @@ def test_coordinates_and_nodata_go_over_to_the_labels(suffix: str, tmp_path: Pat
         assert found.nodata == 255
 
 
+@pytest.mark.parametrize("kind", ["probabilities", "quantised"])
+def test_probabilities_of_a_raster_are_its_bands(kind: Any, tmp_path: Path) -> None:
+    _, pixels = stored(tmp_path)
+    pixels = pixels.clip(1)
+    pixels[:, 200:, :40] = 0
+    path = geotiff(tmp_path / "a.tif", pixels, nodata=0)
+    fc.predict(network(), path, SMALL, tmp_path / "shares.tif", kind=kind)
+    expected = whole_map(network(), pixels).softmax(0).numpy()
+    expected *= 255 if kind == "quantised" else 1
+    expected[:, 200:, :40] = 0 if kind == "quantised" else -1
+    with rasterio.open(tmp_path / "shares.tif") as found, rasterio.open(path) as image:
+        assert found.count == 3
+        assert np.abs(found.read().astype(np.float32) - expected).max() <= (
+            0.501 if kind == "quantised" else 1e-3
+        )
+        assert (found.transform, found.crs) == (image.transform, image.crs)
+        assert found.nodata == (None if kind == "quantised" else -1)
+    with tifffile.TiffFile(tmp_path / "shares.tif") as file:
+        assert len(file.pages) == 1
+
+
 def test_nodata_that_is_no_number_is_refused_with_what_to_do(tmp_path: Path) -> None:
     _, pixels = stored(tmp_path)
     without = pixels.astype(np.float32)

@@ -231,7 +231,7 @@ def _pieces(
     net: nn.Module, image: LazyArray, plan: Plan, todo: Sequence[tuple[int, Window]]
 ) -> Iterator[tuple[int, Window, Iterator[tuple[Box, Made]]]]:
     """Yield the windows, each with what is made of it in pieces of whole chunks, in order."""
-    nodata = image.facts.get("nodata") if plan.outputs[0].nodata is not None else None
+    nodata = plan.outputs[0].facts.get("nodata")
 
     def made(logits: torch.Tensor, nothing: npt.NDArray[np.bool_] | None) -> Made:
         return {output.name: output.reduce(logits, nothing) for output in plan.outputs}

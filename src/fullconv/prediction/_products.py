@@ -24,6 +24,8 @@ Reduce = Callable[[Tensor, npt.NDArray[np.bool_] | None], npt.NDArray[Any]]
 
 # Resolutions of OME-TIFF hang on the pages of the full one: all have as many.
 HALVED: dict[FileKind, str] = {"zarr": "zyx", "ome-tiff": "yx"}
+# Of probabilities where an image has no data: no class has it.
+NO_SHARE = -1
 SUFFIXES: dict[FileKind, str] = {"zarr": ".zarr", "tiff": ".tif", "ome-tiff": ".ome.tif"}
 
 
@@ -155,6 +157,7 @@ def products(
     classes = wanted.classes or ClassTable.default(num_classes)
     same_px = map_shape == image.shape[1:]
     facts = image.facts if same_px else {}
+    some_nodata = facts.get("nodata") is not None
     found: list[Product] = []
     if wanted.labels is not None:
         found.append(_labels(wanted.labels, image, classes, map_shape, chunks, facts))
@@ -172,6 +175,7 @@ def products(
                 kind=kind,
                 reduce=_quantised if wanted.quantised else _shares if ome else _half_shares,
                 facts=facts,
+                nodata=NO_SHARE if some_nodata and not wanted.quantised else None,
             )
         )
     return tuple(found)
@@ -235,16 +239,25 @@ def _kind(
     )
 
 
-def _half_shares(logits: Tensor, _: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
-    return logits.float().softmax(0).half().cpu().numpy()
+def _half_shares(logits: Tensor, nothing: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
+    return _but(logits.float().softmax(0).half().cpu().numpy(), nothing, NO_SHARE)
 
 
-def _shares(logits: Tensor, _: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
-    return logits.float().softmax(0).cpu().numpy()
+def _shares(logits: Tensor, nothing: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
+    return _but(logits.float().softmax(0).cpu().numpy(), nothing, NO_SHARE)
 
 
-def _quantised(logits: Tensor, _: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
-    return logits.float().softmax(0).mul_(255).round_().byte().cpu().numpy()
+def _quantised(logits: Tensor, nothing: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
+    """Return shares of 255; where there are no data all are 0, as elsewhere they cannot be."""
+    return _but(logits.float().softmax(0).mul_(255).round_().byte().cpu().numpy(), nothing, 0)
+
+
+def _but(
+    shares: npt.NDArray[Any], nothing: npt.NDArray[np.bool_] | None, value: int
+) -> npt.NDArray[Any]:
+    if nothing is not None:
+        shares[:, nothing] = value
+    return shares
 
 
 def bytes_per_unit(wanted: Wanted, num_classes: int) -> float:

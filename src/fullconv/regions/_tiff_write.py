@@ -29,6 +29,9 @@ def write_tiff(
 ) -> None:
     """Write arrays as the resolutions of one image.
 
+    Channels of a plane are samples of one page, as rasters have bands; in OME-TIFF, and of volumes, each
+    has pages of its own.
+
     Args:
         path: The new file.
         levels: The arrays, largest first; only `ome` files take more than one.
@@ -57,6 +60,8 @@ def write_tiff(
     options |= {"photometric": "minisblack"} if colormap is None else {
         "photometric": "palette", "colormap": colormap
     }  # fmt: skip
+    bands = axes == "cyx" and not ome and levels[0].shape[0] > 1
+    options |= {"planarconfig": "separate"} if bands else {}
     with tifffile.TiffWriter(path, bigtiff=size > BIG_BYTES, ome=ome) as file:
         for number, level in enumerate(levels):
             first = number == 0
@@ -66,7 +71,7 @@ def write_tiff(
                 dtype=level.dtype,
                 subifds=len(levels) - 1 if first else None,
                 subfiletype=0 if first else 1,
-                metadata=metadata if first and (ome or len(axes) > 2) else None,
+                metadata=metadata if first and not bands and (ome or len(axes) > 2) else None,
                 extratags=tags if first else None,
                 **options,
             )
