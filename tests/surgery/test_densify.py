@@ -99,12 +99,13 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     ),
     "weights computed anew": chain(weight_norm(conv(3, 4, 3, stride=2)), weight_norm(conv(4, 2, 2))),
     "same padding": chain(nn.MaxPool2d(2), conv(3, 4, 3, padding="same"), nn.MaxPool2d(2), conv(4, 2, 2, padding="same")),
+    "same padding of even kernels": chain(conv(3, 4, 4, padding="same"), nn.MaxPool2d(2), conv(4, 2, 6, padding="same")),
     "channels last inside": lambda: Of(
         lambda net, x: net.pool(net.linear(net.norm(net.stem(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)),
         stem=conv(3, 4, 2, stride=2), norm=nn.LayerNorm(4), linear=nn.Linear(4, 6), pool=nn.MaxPool2d(2),
     ),
 }  # fmt: skip
-PADDED = {"residual, padded", "padded pooling", "ceil mode", "ceil mode, padded", "means of means", "overlapping strides", "padding of its own", "same padding"}  # fmt: skip
+PADDED = {"residual, padded", "padded pooling", "ceil mode", "ceil mode, padded", "means of means", "overlapping strides", "padding of its own", "same padding", "same padding of even kernels"}  # fmt: skip
 
 
 def network(name: str) -> nn.Module:

@@ -130,11 +130,11 @@ def _padded_before(rewriting: Rewriting, call: Call, found: Reading, pad: Readin
     windows = dict(found.windows)
     for d, more in pad.windows.items():
         own = windows.get(d, Window())
-        if own.before or own.after:
+        if (own.before or own.after) and pad.fill != 0.0:
             call.refuse(rewriting, "it pads twice", "pad once")
         windows[d] = Window(
             kernel=own.kernel, stride=own.stride, dilation=own.dilation,
-            before=more.before, after=more.after,
+            before=own.before + more.before, after=own.after + more.after,
         )  # fmt: skip
     return Reading(kind="convolution", windows=windows, op=found.op, fill=pad.fill)
 
