@@ -81,7 +81,7 @@ def test_a_run_is_never_overwritten(data: Path, trained: Path, fullconv: Any) ->
         (["--sampling", "hard:0.5", "--loss", "dice"], "`loss` must be a sum over units"),
         (
             ["--sampling", "crop:4x2000"],
-            "`size` must fit into a map, got sub-images of 2000 units",
+            "crop:4x2000 needs images of at least 2000 px per side, got none: the largest is 40 x 52;",
         ),
         (["--epochs", "1", "--minutes", "1"], "`epochs` or `minutes` must be given, not both"),
         (["--epochs", "0"], "`epochs` must be a whole number of at least 1, got 0"),
@@ -143,6 +143,9 @@ def test_compare_trains_regimes_and_says_which_was_best(
     quick = fullconv("compare", data, "--quick", "--regimes", "whole,sampled:0.5")
     assert quick.status == 0
     assert "buys most gradient signal per second" in quick.out
+    none = fullconv("compare", data, "--quick", "--regimes", "whole,sampled:0.5", "--seeds", 0)
+    assert none.status == 1
+    assert "`seeds` must be at least 1 to measure, got 0" in none.err
     refused = fullconv("compare", data, "--regimes", "whole,halves:2", "--out", tmp_path / "no")
     assert refused.status == 1
     assert "`sampling` must be one of auto, whole" in refused.err

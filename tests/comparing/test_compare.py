@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fullconv.comparing import compare, measure, verdict
+from fullconv.comparing import _compare, compare, measure, verdict
 from fullconv.comparing._curve import Curve, curve
 from fullconv.errors import BadConfigError, BadRunError, FullconvError
-from fullconv.training import TrainConfig, _train
+from fullconv.training import TrainConfig, _auto, _train
 
 
 class Told:
@@ -120,6 +121,71 @@ def test_measuring_writes_nothing(scenes: Path, tmp_path: Path) -> None:
     assert [r.regime.name for r in found] == ["whole", "sampled:0.5", "crop:2x16"]
     assert all(r.seconds > 0 and r.signal > 0 for r in found)
     assert not out.exists()
+
+
+def test_measuring_over_seeds_is_the_mean_of_measuring_each(scenes: Path, tmp_path: Path) -> None:
+    names = ["whole", "crop:2x16"]
+    config = settings(scenes, tmp_path / "out")
+    each = [measure(replace(config, seed=seed), names, console=quiet()) for seed in (4, 5)]
+    found = measure(replace(config, seed=4), names, seeds=2, console=quiet())
+    assert [r.regime.name for r in found] == names
+    for one, (a, b) in zip(found, zip(*each, strict=True), strict=True):
+        assert a.signal != b.signal
+        assert one.signal == pytest.approx((a.signal + b.signal) / 2, rel=1e-4)
+        assert one.noise == pytest.approx((a.noise + b.noise) / 2, rel=1e-4)
+        assert one.steps == a.steps + b.steps
+    with pytest.raises(BadConfigError, match="`seeds` must be at least 1 to measure, got 0"):
+        measure(config, names, seeds=0, console=quiet())
+
+
+def test_one_regime_is_measured_too(scenes: Path, tmp_path: Path) -> None:
+    (found,) = measure(settings(scenes, tmp_path / "out"), ["crop:2x16"], console=quiet())
+    assert found.regime.name == "crop:2x16"
+
+
+def test_regimes_that_no_image_is_large_enough_for_are_refused_before_any_is_trained(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes last is refused at once, whatever it would have cost to come so far."""
+    monkeypatch.setattr(_compare, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(_train, "measured", lambda *_, **__: pytest.fail("measured"))
+    config = settings(scenes, tmp_path / "out")
+    for run in (compare, measure):
+        for last in ("crop:2x320", "patchwise:1x320"):
+            with pytest.raises(BadConfigError, match=f"{last} needs images of at least 320 px"):
+                run(config, ["whole", last], console=quiet())
+        with pytest.raises(BadConfigError, match=r"sampled:0\.01 takes 100 images per step"):
+            run(config, ["whole", "sampled:0.01"], console=quiet())
+    assert not config.out.exists()
+
+
+def test_a_finished_comparison_is_told_again_where_its_images_are_gone(
+    scenes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    config = settings(data, tmp_path / "out")
+    found = compare(config, ["whole", "crop:2x16"], console=quiet())
+    shutil.rmtree(data)
+    assert compare(config, ["whole", "crop:2x16"], console=quiet()).verdict == found.verdict
+
+
+@pytest.mark.parametrize("error", [MemoryError("no more"), RuntimeError("something else")])
+def test_what_does_not_fit_to_be_measured_is_said(
+    error: Exception, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(_auto, "_read", fails)
+    short = isinstance(error, MemoryError)
+    with pytest.raises(
+        FullconvError if short else RuntimeError,
+        match="`regimes` must fit into memory to be measured, got no more; name"
+        if short
+        else "else",
+    ):
+        measure(settings(scenes, tmp_path / "out"), ["whole", "crop:2x16"], console=quiet())
 
 
 def test_what_takes_too_long_to_measure_is_said(

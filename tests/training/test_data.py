@@ -69,8 +69,22 @@ def test_sub_images_come_from_images_that_hold_them(scenes: Path) -> None:
     assert drawn == set(range(0, images, 2))
     with pytest.raises(
         BadConfigError, match=r"`sampling` = patchwise:1x70 needs images of at leas"
-    ):
+    ) as caught:
         data.follow(regime("patchwise:1x70"))
+    assert str(caught.value).endswith("is 64 x 80; patchwise:1x64 is the largest that fits")
+    data.follow(regime("patchwise:1x64"))
+
+
+def test_cuts_that_no_image_holds_are_refused_with_the_largest_that_one_does(scenes: Path) -> None:
+    data = shaped(scenes, (64, 80), (32, 200))
+    with pytest.raises(
+        BadConfigError,
+        match=r"`sampling` = crop:3x65 needs images of at least 65 px per side, got none: the "
+        r"largest is 64 x 80; crop:3x64 is the largest that fits",
+    ):
+        data.check(regime("crop:3x65"))
+    data.check(regime("crop:3x64"))
+    assert data.regime.name == "whole"  # it is only looked at
 
 
 def test_more_images_per_step_than_there_are_are_refused(scenes: Path) -> None:

@@ -66,7 +66,7 @@ def test_what_cannot_be_drawn_is_refused_before_steps_are_measured(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_room, "rehearse_step", lambda *_, **__: pytest.fail("measured"))
-    with pytest.raises(FullconvError, match="`size` must fit into a map, got sub-images of 2000"):
+    with pytest.raises(FullconvError, match="`sampling` = crop:2x2000 needs images of at least"):
         trained(scenes, tmp_path / "run", io.StringIO(), sampling="crop:2x2000")
 
 

@@ -41,7 +41,7 @@ def compare(
         config: YAML file with the names of the flags as keys; flags outdo it.
         regimes: What to compare, as for `fullconv train --sampling`, with commas between. If not
             given, four sub-images of 256 px where images are larger, whole images, and half of their units.
-        seeds: Runs of each.
+        seeds: Runs of each; with `--quick`, how often to measure, for a mean over as many fresh networks.
         quick: Do not train; measure how much gradient signal each buys per second.
     """
     from fullconv.comparing import compare as compare_regimes
@@ -59,7 +59,7 @@ def compare(
             raise BadConfigError(
                 f"`regimes` must be two different ones at least, and none of them auto, got {names}"
             )
-        _show(measure(settings, names))
+        _show(measure(settings, names, seeds=seeds))
         return
     found = compare_regimes(settings, names, seeds=seeds)
     output().print(found.verdict.words)

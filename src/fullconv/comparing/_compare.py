@@ -10,11 +10,12 @@ from rich.console import Console
 
 from fullconv.comparing._batch import check_batch
 from fullconv.comparing._curve import Across, Figure, curve
+from fullconv.comparing._quick import opened
 from fullconv.comparing._verdict import Verdict, verdict
 from fullconv.errors import BadConfigError, BadRunError
 from fullconv.reporting import Race, write_race
 from fullconv.runs import Run, write_json
-from fullconv.training import TrainConfig, train
+from fullconv.training import TrainConfig, check_regimes, train
 
 FIGURES: tuple[Figure, ...] = ("mean_iu", "loss")
 ACROSS: tuple[Across, ...] = ("seconds", "step", "images")
@@ -54,7 +55,7 @@ def compare(
         console: Where to show progress; None for the terminal.
 
     Raises:
-        BadConfigError: If there is nothing to compare.
+        BadConfigError: If there is nothing to compare, or the images cannot make steps of a regime.
         BadRunError: If a run is in the way that had other settings, or was interrupted.
         FullconvError: As `fullconv.training.train`.
     """
@@ -68,11 +69,14 @@ def compare(
     for name in regimes:
         replace(config, sampling=name)  # refuses what is no regime, before hours are spent
     runs: dict[str, list[Run]] = {name: [] for name in regimes}
-    for seed in range(config.seed, config.seed + seeds):
+    numbers = range(config.seed, config.seed + seeds)
+    new = [name for name in runs if not all(_is_run(_one(config, name, n)) for n in numbers)]
+    if new:
+        check_regimes(config, *opened(config, console), new)
+    for seed in numbers:
         for name, each in runs.items():
-            out = config.out / f"{name.replace(':', '-')}-{seed}"
             console.print(f"{name}, seed {seed}")
-            one = replace(config, out=out, sampling=name, seed=seed)
+            one = _one(config, name, seed)
             run = _earlier(one, console) or train(one, console=console)
             if not run.about()["finished"]:
                 raise KeyboardInterrupt
@@ -80,9 +84,19 @@ def compare(
     return _told(config.out, {name: tuple(each) for name, each in runs.items()})
 
 
+def _one(config: TrainConfig, name: str, seed: int) -> TrainConfig:
+    """Return the settings of one run."""
+    out = config.out / f"{name.replace(':', '-')}-{seed}"
+    return replace(config, out=out, sampling=name, seed=seed)
+
+
+def _is_run(config: TrainConfig) -> bool:
+    return (config.out / "run.json").is_file()
+
+
 def _earlier(config: TrainConfig, console: Console) -> Run | None:
     """Return the run of an earlier comparison with the same settings, gone on with if need be."""
-    if not (config.out / "run.json").is_file():
+    if not _is_run(config):
         return None
     run = Run.open(config.out)
     earlier = TrainConfig.from_dict(run.config())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fullconv.training._resolve import resolve as resolve
     from fullconv.training._score_run import RunScore as RunScore
     from fullconv.training._score_run import score_run as score_run
+    from fullconv.training._train import check_regimes as check_regimes
     from fullconv.training._train import fitting_regimes as fitting_regimes
     from fullconv.training._train import read_regimes as read_regimes
     from fullconv.training._train import train as train
@@ -43,6 +44,7 @@ __all__ = [
     "TrainConfig",
     "UpperBound",
     "asked",
+    "check_regimes",
     "counting",
     "criterion",
     "evaluate",
@@ -66,6 +68,7 @@ _HOME = {
     "RunScore": "_score_run",
     "Segmentation": "_module",
     "asked": "_asked",
+    "check_regimes": "_train",
     "counting": "_counting",
     "criterion": "_losses",
     "evaluate": "_evaluation",

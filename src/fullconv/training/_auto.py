@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -161,24 +161,56 @@ def choose(
     """
     if len(regimes) == 1:
         return Choice(regime=regimes[0], readings=(), ending=not data.large)
-    data.setup()
-    until = time.perf_counter() + within
-    device = best_device()
-    twin, loss = copy.deepcopy(net).to(device).train(), on(device, criterion)
+    each = measured(net, criterion, data, regimes, within=within, memory=memory)
     readings: list[Reading] = []
     with _what_fits() as short:
-        cheapest = min(regimes, key=data.step_px)
-        _warm(
-            twin, Step(twin, loss, sampler=cheapest.sampler, memory=memory), data, cheapest, until
-        )
-        for one in regimes:
-            if _time_for(one, data, readings, until):
-                step = Step(twin, loss, sampler=one.sampler, memory=memory)
-                readings.append(_read(step, twin, one, data, until))
+        for reading in each:
+            readings.append(reading)  # noqa: PERF402 - those before one that does not fit are kept
     seen = lasting(pooled(readings))
     best = _best(seen) if seen else regimes[0]
     ran_whole = any(not (r.regime.cut or r.regime.sampler) for r in seen)
     return Choice(regime=best, readings=seen, ending=ran_whole or (memory is None and not short))
+
+
+def measured(
+    net: nn.Module,
+    criterion: Criterion,
+    data: ImageData,
+    regimes: Sequence[Regime],
+    *,
+    within: float,
+    memory: int | None = None,
+) -> Iterator[Reading]:
+    """Return what regimes are found to be on a copy of a network, each measured when it is asked for.
+
+    Regimes that there is no time for are left out; what cannot be made of one is raised.
+
+    Args:
+        net: The network; it stays as it is.
+        criterion: The loss.
+        data: The images.
+        regimes: What to measure.
+        within: Seconds that measuring may take.
+        memory: Bytes that a step may add; None for no limit.
+    """
+    data.setup()
+    until = time.perf_counter() + within
+    device = best_device()
+    twin, loss = copy.deepcopy(net).to(device).train(), on(device, criterion)
+
+    def step(one: Regime) -> Step:
+        return Step(twin, loss, sampler=one.sampler, memory=memory)
+
+    def each() -> Iterator[Reading]:
+        cheapest = min(regimes, key=data.step_px)
+        _warm(twin, step(cheapest), data, cheapest, until)
+        known: list[Reading] = []
+        for one in regimes:
+            if _time_for(one, data, known, until):
+                known.append(_read(step(one), twin, one, data, until))
+                yield known[-1]
+
+    return each()
 
 
 @contextmanager

@@ -93,7 +93,8 @@ class TrainConfig:
             more images; ``patchwise:64`` units, or ``patchwise:64x128`` sub-images, from anywhere, which
             see their whole image; ``crop:4x256``, sub-images that are cut out first and see nothing
             else; ``balanced:4096`` units, the same of each class; ``hard:0.25``, those with the largest
-            loss; ``auto`` (the default) measures what pays here, begins with that, and ends on whole images.
+            loss; ``auto`` (the default) measures what pays here and begins with that, and goes over to whole
+            images in the middle of the run if they pay by then.
         memory: What the whole process may take, such as ``8 GiB``; steps are then cut into windows
             where they must be.
         padding: How images are padded, at the right and bottom, that the network does not take for their

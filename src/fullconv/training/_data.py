@@ -97,6 +97,14 @@ class ImageData(pl.LightningDataModule):
         second = None if ending is None else self._drawn(ending)
         self._order = Turning(first, second) if isinstance(second, Order) else first
 
+    def check(self, regime: Regime) -> None:
+        """Refuse a regime of which these images cannot make steps.
+
+        Raises:
+            BadConfigError: If there are none of them, or too few.
+        """
+        self._drawn(regime)
+
     @property
     def turns(self) -> bool:
         """Whether steps are of another regime at the end."""
@@ -200,9 +208,9 @@ class ImageData(pl.LightningDataModule):
 
     def _drawn(self, regime: Regime) -> Order | Anywhere | Cuts:
         shapes = self._shapes()
+        among = self._among(regime, shapes)
         if regime.cut:
             return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
-        among = self._among(regime, shapes)
         if isinstance(regime.sampler, Patchwise):
             places = [regime.sampler.places(shapes[i]) for i in among]
             return Anywhere(among, places, batch=regime.images, seed=self.seed)
@@ -220,7 +228,8 @@ class ImageData(pl.LightningDataModule):
             largest = max(shapes, key=min)
             raise BadConfigError(
                 f"`sampling` = {regime.name} needs images of at least {regime.least} px per side, got "
-                f"none: the largest is {' x '.join(map(str, largest))}"
+                f"none: the largest is {' x '.join(map(str, largest))}; "
+                f"{regime.name.rpartition('x')[0]}x{min(largest)} is the largest that fits"
             )
         if regime.share < 1 and regime.images > len(found):
             least = ceil(1000 * regime.images * regime.share / len(found)) / 1000

@@ -51,7 +51,8 @@ def regime(text: str, *, batch: int = 1, ignore: int = 255, cell: int = 1) -> Re
             return Regime(name=text, images=images, sampler=sampler, share=sampler.keep)
         case "crop":
             count, size = map(int, value.split("x"))
-            return Regime(name=text, images=Patchwise(count, size).count, cut=size)
+            images = Patchwise(count, size).count
+            return Regime(name=text, images=images, cut=size, least=size)
         case "patchwise":
             count, _, size = value.partition("x")
             sampler = Patchwise(int(count), int(size) if size else None)

@@ -23,18 +23,19 @@ from fullconv.runs import (
     write_json,
     write_text,
 )
-from fullconv.training._auto import alternatives, candidates, choose, measuring_s
+from fullconv.training._auto import alternatives, candidates, choose, measured, measuring_s
 from fullconv.training._config import TrainConfig
 from fullconv.training._counting import counting
 from fullconv.training._evaluation import evaluate
 from fullconv.training._fit import fit
 from fullconv.training._job import Job, data_for, job_for, module_for, recipe_for, regime_of
 from fullconv.training._module import Segmentation
-from fullconv.training._noise import Reading
+from fullconv.training._noise import Reading, lasting, pooled
 from fullconv.training._recipes import needs_weights
 from fullconv.training._record import note_end, note_finished, note_memory, note_start
 from fullconv.training._regime import regime
 from fullconv.training._score_run import held_bytes
+from fullconv.training._shortage import is_shortage
 from fullconv.training._starting import check_same_kind, start, warn_of_repeats
 
 QUICK_S = 300.0  # at most, to compare regimes without training
@@ -126,14 +127,19 @@ def read_regimes(
         names: The regimes.
 
     Raises:
-        FullconvError: If there is no time for one of them.
+        BadConfigError: If the images cannot make steps of one of them.
+        FullconvError: If there is no time for one of them, or no memory.
     """
     recipe = recipe_for(config, facts)
     net = recipe.build()
     module = module_for(config, net, facts, None, None)
     data = data_for(config, dataset, facts, None)
     chosen = [regime_of(replace(config, sampling=name), recipe, net) for name in names]
-    readings = choose(module.net, module.criterion, data, chosen, within=QUICK_S).readings
+    for one in chosen:
+        data.check(one)
+    each = measured(module.net, module.criterion, data, chosen, within=QUICK_S)
+    with _no_cuts():
+        readings = lasting(pooled(list(each)))
     missing = {one.name for one in chosen} - {one.regime.name for one in readings}
     if missing:
         raise FullconvError(
@@ -141,6 +147,44 @@ def read_regimes(
             "name fewer or smaller ones, or compare by training"
         )
     return readings
+
+
+@contextmanager
+def _no_cuts() -> Generator[None]:
+    """Say what to do where steps that are measured run out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        said = str(error).strip().partition("\n")[0] or "out of memory"
+        raise FullconvError(
+            f"`regimes` must fit into memory to be measured, got {said}; "
+            "name smaller ones, or compare by training, which cuts steps into windows"
+        ) from error
+
+
+def check_regimes(
+    config: TrainConfig, dataset: Dataset, facts: Survey, names: Sequence[str]
+) -> None:
+    """Refuse regimes of which these images cannot make steps, before the first of them is trained.
+
+    Args:
+        config: Settings of the runs that would be trained.
+        dataset: The images.
+        facts: What is in them.
+        names: The regimes.
+
+    Raises:
+        BadConfigError: If there are no images for one of them, or too few.
+        NotLocalError: If one has cells of a network that has none.
+    """
+    recipe = recipe_for(config, facts)
+    net = recipe.build()
+    data = data_for(config, dataset, facts, None)
+    for name in names:
+        if name != "auto":  # takes what fits
+            data.check(regime_of(replace(config, sampling=name), recipe, net))
 
 
 def fitting_regimes(config: TrainConfig, dataset: Dataset, facts: Survey) -> list[str]:
