@@ -588,6 +588,28 @@ def test_less_memory_than_it_was_begun_with_is_refused(tmp_path: Path) -> None:
     fc.predict(network(), image, "900 KiB", out, overwrite=True)
 
 
+def test_a_share_of_memory_goes_on_where_a_little_less_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, pixels = stored(tmp_path, (900, 350))
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    def free(num_bytes: int) -> None:
+        monkeypatch.setattr("fullconv.execution._memory.available_bytes", lambda: num_bytes)
+
+    for mebibytes in (4, 5, 6):
+        out = tmp_path / f"{mebibytes}.zarr"
+        free(mebibytes * 2**20)
+        with pytest.raises(KeyboardInterrupt):
+            fc.predict(network(), image, "50%", out, progress=interrupt)
+        free(int(0.91 * mebibytes * 2**20))
+        assert np.array_equal(
+            fc.predict(network(), image, "50%", out)[0], labels_of(network(), pixels)
+        )
+
+
 def test_an_output_that_is_there_stays_unless_it_may_be_overwritten(tmp_path: Path) -> None:
     image, pixels = stored(tmp_path)
     for name in OUTPUTS:

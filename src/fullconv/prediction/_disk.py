@@ -58,6 +58,9 @@ from fullconv.regions import (
 )
 from fullconv.tracing import record
 
+# Of what is free, or is left to a process, there may be so much less when the same call goes on.
+MARGIN = 0.1
+
 
 def predict_to_disk(
     net: nn.Module,
@@ -68,6 +71,7 @@ def predict_to_disk(
     key: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
+    margin: float = 0,
 ) -> None:
     """Predict an image of any size, and write what is wanted of its map.
 
@@ -80,6 +84,7 @@ def predict_to_disk(
             and finished ones are left as they are. Empty for none that can be repeated.
         overwrite: Whether other outputs of these names may be replaced.
         progress: Called with the units that are done, and all of them.
+        margin: Share of `memory` to be left, where the next call may have a little less.
 
     Raises:
         BadOutputError: If an output is there already, or another process writes it, or it cannot be
@@ -106,7 +111,9 @@ def predict_to_disk(
                     f"`out` must not be there yet, got {path}; choose another name, or overwrite it"
                 )
         with evaluating(net), torch.inference_mode():
-            plan = planned(net, image, wanted, memory, key=key, part=part, overwrite=overwrite)
+            plan = planned(
+                net, image, wanted, memory, key=key, part=part, overwrite=overwrite, margin=margin
+            )
             with telling(first):
                 _prepare(part, plan)
             _run(net, image, plan, part, progress)
@@ -147,9 +154,16 @@ def predict_to_file(
     )
     told = isinstance(given, str | Path)
     key = key_of(identity(net, image.shape), given, wanted) if told else ""
-    budget = parse_memory("50%" if memory is None else memory)
+    amount = "50%" if memory is None else memory
     predict_to_disk(
-        net, image, wanted, memory=budget, key=key, overwrite=overwrite, progress=progress
+        net,
+        image,
+        wanted,
+        memory=parse_memory(amount),
+        key=key,
+        overwrite=overwrite,
+        progress=progress,
+        margin=MARGIN if str(amount).strip().endswith("%") else 0,
     )
     return open_array(out)
 

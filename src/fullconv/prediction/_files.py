@@ -29,7 +29,7 @@ from fullconv.images import (
     write_probabilities,
 )
 from fullconv.prediction._answer import Answer
-from fullconv.prediction._disk import key_of, predict_to_disk
+from fullconv.prediction._disk import MARGIN, key_of, predict_to_disk
 from fullconv.prediction._predict import Predictor
 from fullconv.prediction._process import left_for_windows, process_memory
 from fullconv.prediction._products import SUFFIXES, FileKind, Wanted
@@ -277,6 +277,7 @@ class _Answers:
             key=job.key,
             overwrite=overwrite,
             progress=units,
+            margin=MARGIN,
         )
 
     def _check(self, path: Path, channels: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -88,6 +89,7 @@ def planned(
     key: str,
     part: Part,
     overwrite: bool,
+    margin: float = 0,
 ) -> Plan:
     """Return the plan of what is unfinished, if it is the same thing, or a new one.
 
@@ -99,6 +101,7 @@ def planned(
         key: Says of what the outputs are made.
         part: What may be unfinished.
         overwrite: Whether it may be forgotten, where it cannot be gone on with.
+        margin: Share of `memory` that a new plan leaves, if there is one that does.
 
     Raises:
         BadOutputError: If something else is unfinished there.
@@ -107,7 +110,8 @@ def planned(
     budget = _Budget.of(net, image, wanted, memory)
     values: dict[str, Any] | None = _earlier(part, budget, memory, key=key, overwrite=overwrite)
     if values is None:
-        values = {"version": VERSION, "key": key, **budget.chosen(wanted).to_json()}
+        way = _chosen(net, budget, wanted, memory, margin)
+        values = {"version": VERSION, "key": key, **way.to_json()}
     way, geometry = Way.of(values), budget.geometry
     outputs = products(
         wanted,
@@ -247,6 +251,15 @@ class _Budget:
             if units == map_shape[-1]:
                 break
         return [min(found, key=lambda pair: pair[0])] if found else []
+
+
+def _chosen(net: nn.Module, budget: _Budget, wanted: Wanted, memory: int, margin: float) -> Way:
+    """Return a way for a share of the memory, so that a little less is enough to go on; else for all of it."""
+    if margin:
+        with suppress(FullconvError):
+            most = int(memory * (1 - margin))
+            return _Budget.of(net, budget.image, wanted, most).chosen(wanted)
+    return budget.chosen(wanted)
 
 
 def strip_rows(image: LazyArray, rows: int) -> int:
