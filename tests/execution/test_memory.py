@@ -178,3 +178,10 @@ def test_what_is_kept_of_freed_blocks_is_given_back() -> None:
     assert held - kept < 20_000_000
     assert held - psutil.Process().memory_info().rss > 30_000_000
     assert len(last) == 40_999
+
+
+@pytest.mark.parametrize("memory", ["9" * 400 + "GB", 10**400, "1" + "0" * 307 + "TB"])
+def test_amounts_that_no_float_counts_are_refused(memory: str | int) -> None:
+    with pytest.raises(BadConfigError, match=r"`memory` must be fewer bytes .*: give '100%'"):
+        parse_memory(memory)
+    assert parse_memory("9" * 400 + "%") > 0

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from kornia.losses import dice_loss
 from torch import Tensor, nn
 
 from fullconv.errors import BadConfigError
+from fullconv.planning import Manner, rehearse_step
 from fullconv.training import criterion
 from fullconv.training._config import ClassWeights, LossName
 from fullconv.training._losses import class_weights
@@ -110,6 +112,35 @@ def test_dice_is_that_of_the_definition_and_skips_images_without_units() -> None
             for i in range(len(images))
         ]
     assert loss.item() == pytest.approx(dice_by_hand(maps), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("without", [(), (1,), (0, 2), (0, 1, 2)])
+def test_dice_is_that_of_the_images_that_have_units(
+    without: tuple[int, ...], weights: list[float] | None
+) -> None:
+    """Against the loss of these images alone."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 3, 9, 8, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(3, (3, 9, 8))
+    targets[:, :2] = 255
+    targets[list(without)] = 255
+    found = criterion("dice", weights=weights).total(logits, targets)
+    (grad,) = torch.autograd.grad(found, logits)
+    kept = [i for i in range(3) if i not in without]
+    table = None if weights is None else torch.tensor(weights)
+    expected = logits.sum() * 0
+    if kept:
+        mean = dice_loss(logits[kept], targets[kept], "macro", weight=table, ignore_index=255)
+        expected = mean * len(kept)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, check_dtype=False)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, logits)[0])
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal", "dice"])
+def test_steps_of_each_loss_are_planned(name: LossName) -> None:
+    found = rehearse_step(net(), (2, 40, 40), batch=2, manner=Manner(total=criterion(name).total))
+    assert found.peak_bytes > 2 * 3 * 40 * 40 * 4
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-sum", "focal", "dice"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
-from math import ceil
+from math import ceil, inf
 
 import psutil
 
@@ -38,7 +38,7 @@ def parse_memory(memory: str | int) -> int:
         memory: Bytes, or text such as "2 GiB", "500MB", or "80%" of what is free now.
 
     Raises:
-        BadConfigError: If it is not such an amount, or less than a byte.
+        BadConfigError: If it is not such an amount, less than a byte, or more than floats can count.
 
     Examples:
         >>> parse_memory("2 GiB")
@@ -57,6 +57,11 @@ def parse_memory(memory: str | int) -> int:
     )
     if amount < 1:
         raise BadConfigError(f"`memory` must be a byte at least, got {memory!r}")
+    if amount == inf:
+        raise BadConfigError(
+            f"`memory` must be fewer bytes than floats can count, got {str(memory)[:9]}... with "
+            f"{len(text)} characters: give '100%' for all that is free"
+        )
     return int(amount)
 
 

@@ -134,13 +134,10 @@ class Dice(nn.Module):
         """Return the Dice loss summed over the images that have a valid unit."""
         from kornia.losses import dice_loss
 
-        valid = (targets != self.ignore).flatten(1).any(1)
-        if not valid.any():
-            return logits.sum() * 0
-        mean = dice_loss(
-            logits[valid], targets[valid], "macro", weight=self.weights, ignore_index=self.ignore
-        )
-        return mean * valid.sum()
+        mean = dice_loss(logits, targets, "macro", weight=self.weights, ignore_index=self.ignore)
+        # That of images without a valid unit is 1, and no gradient. They are not left out beforehand:
+        # steps are planned on tensors without numbers, which cannot be asked which these are.
+        return mean * len(targets) - (len(targets) - self.weight(targets))
 
     def weight(self, targets: Tensor) -> Tensor:
         """Return the number of images that have a valid unit."""
