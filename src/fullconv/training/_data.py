@@ -213,7 +213,8 @@ class ImageData(pl.LightningDataModule):
             return Cuts(shapes, count=regime.images, size=regime.cut, seed=self.seed)
         if isinstance(regime.sampler, Patchwise):
             places = [regime.sampler.places(shapes[i]) for i in among]
-            return Anywhere(among, places, batch=regime.images, seed=self.seed)
+            if len(set(places)) > 1:  # otherwise each image may come once an epoch
+                return Anywhere(among, places, batch=regime.images, seed=self.seed)
         return Order(
             among,
             batch=regime.images,
