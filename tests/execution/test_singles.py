@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import fullconv as fc
+from fullconv.execution._planner import Planner
 from fullconv.execution._reads import Blocks, Reads
 from fullconv.execution._searching import RAREST, TIMES, Searches
+from fullconv.execution._spread import Mask
 from fullconv.geometry import Axis, Geometry, Phase
 
 CRITERION = nn.CrossEntropyLoss(reduction="none", ignore_index=255)
@@ -139,19 +141,31 @@ def test_dropout_drops_the_same_in_windows_of_single_units_as_in_others() -> Non
 
 
 def test_searches_in_vain_grow_rare_and_those_that_pay_do_not() -> None:
-    searches, dear = Searches(), 1.0
-    assert dear > TIMES * searches.seconds
+    searches = Searches()
+    assert searches.could_pay(2 * TIMES * searches.seconds)
     asked = []
     for _ in range(200):
-        asked.append(searches.pays("scattered", dear))
+        asked.append(searches.pays("scattered"))
         if asked[-1]:
             searches.note("scattered", 0.01, saved=0.0)
     pauses = np.diff(np.flatnonzero(asked)) - 1
     assert pauses[:6].tolist() == [1, 3, 7, 15, 31, RAREST]
     for _ in range(10):
-        assert searches.pays("clustered", dear)
+        assert searches.pays("clustered")
         searches.note("clustered", 0.01, saved=0.5)
-    assert not searches.pays("clustered", TIMES * 0.01)
+    assert not searches.could_pay(TIMES * 0.01)
+
+
+def test_scattered_units_do_not_keep_clusters_from_being_searched_for() -> None:
+    layers = [nn.Conv2d(3, 32, 3, padding=1), *(nn.Conv2d(32, 32, 3, padding=1) for _ in "ab")]
+    planner = Planner(nn.Sequential(*layers), None)
+    rng = np.random.default_rng(0)
+    scattered, clustered = np.zeros((2, 512, 512), bool)
+    scattered.ravel()[rng.choice(512 * 512, 2304, replace=False)] = True
+    clustered[100:148, 200:248] = True
+    for _ in range(8):
+        planner.cover(3, (512, 512), (512, 512), Mask(scattered))
+    assert len(planner.cover(3, (512, 512), (512, 512), Mask(clustered))) == 1
 
 
 def test_as_many_single_windows_run_together_as_fit() -> None:

@@ -476,6 +476,19 @@ def test_a_patch_that_is_none_is_refused_by_its_rule(patch: Any) -> None:
         fc.convolutionalize(net, patch)
 
 
+@pytest.mark.parametrize("classifier", [None, nn.Linear, "resnet18"])
+def test_what_is_no_network_is_refused_by_its_rule(classifier: Any) -> None:
+    with pytest.raises(FullconvError, match=r"`classifier` must be a network, .*, got"):
+        fc.convolutionalize(classifier, (20, 20))
+
+
+@pytest.mark.parametrize("channels", [-1, 0, 3.0, "3", None, True])
+def test_channels_that_are_no_number_are_refused_by_their_rule(channels: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4 * 16 * 16, 2))
+    with pytest.raises(FullconvError, match=r"`channels` must be a whole number .* such as 3, got"):
+        fc.convolutionalize(net, (20, 20), channels)
+
+
 @pytest.mark.parametrize("stride", [(1, 2), 2.0, "2", None, True])
 def test_a_stride_that_is_no_number_of_px_is_refused_by_its_rule(stride: Any) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.MaxPool2d(2))

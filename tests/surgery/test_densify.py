@@ -545,3 +545,9 @@ def test_of_equal_positions_the_first_by_rows_has_the_gradient_as_in_pooling(
     dense.execution = execution
     found = torch.autograd.grad(dense(image).sum(), image)[0]
     assert torch.equal(found, torch.autograd.grad(F.max_pool2d(image, 2, 1).sum(), image)[0])
+
+
+def test_an_image_without_its_batch_is_refused() -> None:
+    dense = fc.densify(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)))
+    with pytest.raises(fc.FullconvError, match=r"have 4 axes here.*\(3, 20, 20\).*image\[None\]"):
+        dense(torch.randn(3, 20, 20))

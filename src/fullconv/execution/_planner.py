@@ -32,6 +32,9 @@ Covering = Literal["cheapest", "whole", "units"]
 # Up to so many units, a window for each of them, all of one shape, may be the cheapest cover.
 MOST_SINGLE = 2**13
 
+# Into so many parts each axis is cut to tell how scattered units are.
+SCATTERED = 16
+
 # How far a process grew past the bytes that were in use, where it kept blocks that had been freed.
 KEPT = 2.1
 
@@ -297,13 +300,14 @@ class Planner:
             return np.where(costs.training_bytes(sides) <= self.memory, seconds, np.inf)
 
         covers = [self._grid(geometry, reads, shape, costs, chosen)]
-        if chosen.count <= MOST_SINGLE:
+        seconds = [self._seconds(covers[0], price)]
+        least = chosen.count * (float(price(reads.smallest)[0]) - START_SHARE * self.speed.start)
+        if chosen.count <= MOST_SINGLE and least < seconds[0]:
             covers.append(reads(chosen.each()))
             if len(covers[-1].shapes()[1]) > 1:
                 covers.append(reads.alike(covers[-1]))
-        seconds = [self._seconds(cover, price) for cover in covers]
-        kind = shape, chosen.count.bit_length()
-        if self._searches.pays(kind, min(seconds)):
+            seconds += [self._seconds(cover, price) for cover in covers[1:]]
+        if self._searches.could_pay(min(seconds)) and self._searches.pays(kind := _kind(chosen)):
             start = time.perf_counter()
             covers.append(reads(cheapest_blocks(geometry, reads, chosen, price)))
             seconds.append(self._seconds(covers[-1], price))
@@ -391,6 +395,14 @@ class Planner:
     def _look_first(self) -> None:
         if not self.modes:
             self.look()
+
+
+def _kind(chosen: Spread) -> tuple[object, ...]:
+    """Return what steps have alike that are planned alike: about how many units, about how scattered."""
+    blocks = [max(1, size // SCATTERED) for size in chosen.shape]
+    grid = tuple(-(-m // b) for m, b in zip(chosen.shape, blocks, strict=True))
+    held = chosen.cells(blocks, grid).shape[1]
+    return chosen.shape, chosen.count.bit_length(), held.bit_length()
 
 
 def _check_map(geometry: Geometry, shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:

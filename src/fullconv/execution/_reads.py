@@ -7,7 +7,7 @@ those: one by one, that takes longer than to run them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,7 @@ class Reads:
         self._extremes = [_extremes(axis) for axis in geometry.axes]
         self._periods = np.array([[axis.period] for axis in geometry.axes])
         self._units = np.array([[axis.units] for axis in geometry.axes])
+        self._map_shape = geometry.map_shape(shape)
 
     def __call__(self, blocks: Blocks) -> Cover:
         """Return the smallest windows that compute these boxes of units exactly."""
@@ -125,6 +126,12 @@ class Reads:
             )
         ]
         return self._with_back(blocks, spans)
+
+    @cached_property
+    def smallest(self) -> Ints:
+        """The sides of the smallest window that there is, `(axes, 1)`: of a unit at an end of the image."""
+        ends = np.stack([np.zeros(len(self._axes), np.int64), np.array(self._map_shape) - 1], 1)
+        return self(Blocks(ends, ends + 1)).sides.min(1, keepdims=True)
 
     def alike(self, cover: Cover) -> Cover:
         """Return windows of the same boxes of units that are all of one shape, so that they run at once.

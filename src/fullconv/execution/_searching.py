@@ -38,10 +38,12 @@ class Searches:
         self.seconds = SEARCH_S
         self._lucks: dict[Hashable, _Luck] = {}
 
-    def pays(self, kind: Hashable, seconds: float) -> bool:
-        """Return whether to search for a step of a kind that takes so many seconds as it is."""
-        if seconds <= TIMES * self.seconds:
-            return False
+    def could_pay(self, seconds: float) -> bool:
+        """Return whether to think of a search for a step that takes so many seconds as it is."""
+        return seconds > TIMES * self.seconds
+
+    def pays(self, kind: Hashable) -> bool:
+        """Return whether to search for a step of a kind."""
         luck = self._lucks.setdefault(kind, _Luck())
         if luck.waiting:
             luck.waiting -= 1

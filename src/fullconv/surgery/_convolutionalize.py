@@ -47,8 +47,8 @@ def convolutionalize(
         which of the three cases it has, in words.
 
     Raises:
-        SurgeryError: If a layer cannot be rewritten, or looks at the whole image (GroupNorm, attention);
-            it names the layer.
+        SurgeryError: If a layer cannot be rewritten, looks at the whole image (GroupNorm, attention), or
+            pads or crops by what depends on its size (TensorFlow's "same"); it names the layer.
         FullconvError: If the classifier does not take the patch, or that is none.
 
     Examples:
@@ -65,6 +65,7 @@ def convolutionalize(
         >>> torch.allclose(y[..., 4, 10], classifier(crop), atol=1e-6)
         True
     """
+    _check_classifier(classifier, channels)
     _check_patch(patch)
     captured = capture(classifier)
     rewriting, calls = Rewriting(captured=captured), list[Call]()
@@ -82,6 +83,17 @@ def convolutionalize(
     fcn.meta["patch"] = tuple(patch)
     fcn.meta["beside"] = beside(calls, fcn)
     return fcn
+
+
+def _check_classifier(classifier: Any, channels: Any) -> None:
+    if not isinstance(classifier, nn.Module):
+        raise FullconvError(
+            f"`classifier` must be a network, an instance of torch.nn.Module, got {classifier!r}"
+        )
+    if type(channels) is not int or channels < 1:
+        raise FullconvError(
+            f"`channels` must be a whole number of at least 1, such as 3, got {channels!r}"
+        )
 
 
 def _check_patch(patch: Any) -> None:

@@ -56,6 +56,12 @@ class Dense(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """Return the map ``(batch, classes, *map)`` of images ``(batch, channels, *spatial)``."""
+        ndim = 2 + len(next(iter(self._axis_of.values())))  # the first is the image
+        if image.ndim != ndim:
+            raise FullconvError(
+                f"`image` must have {ndim} axes here, (batch, channels, *spatial), got one of shape "
+                f"{tuple(image.shape)}: of a single image take image[None]"
+            )
         return self._run(image, self._way(image))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def densify(net: nn.Module, stride: int = 1, channels: int = 3, ndim: int | None
 
     Raises:
         NotLocalError: If a layer looks at the whole image.
-        SurgeryError: If a layer has no dense counterpart; it names the layer.
+        SurgeryError: If a layer has no dense counterpart, as what pads or crops by what depends on the
+            image's size; it names the layer.
         FullconvError: If `stride` does not divide the network's.
 
     Examples:
