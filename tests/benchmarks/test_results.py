@@ -284,3 +284,26 @@ def test_memory_that_was_given_back_before_is_not_in_the_peak() -> None:
     touch(60)
     extra = bench["peak_bytes"]() - before
     assert 55 * 2**20 < extra < 100 * 2**20
+
+
+def test_the_docs_say_what_the_cheapest_cover_costs() -> None:
+    text = (ROOT / "docs" / "units.md").read_text()
+    figures = read(BENCHMARKS / "results" / "covers.json")["figures"]
+    ratios = {
+        name: {case: one["cheapest_over_best"]["median"] for case, one in found["cases"].items()}
+        for name, found in figures.items()
+    }
+    small = ratios.pop("small-field")
+    merged = [small.pop(case) for case in ("clustered", "hard")]
+    assert f"takes {min(merged):.2f} to {max(merged):.2f} of the time of the better end" in text
+    slow = {case: small.pop(case) for case in ("patchwise:1", "patchwise:16", "balanced")}
+    said = "1 unit ({patchwise:1:.2f}), 16 units ({patchwise:16:.2f}), and 128"
+    for case, ratio in slow.items():
+        said = said.replace(f"{{{case}:.2f}}", f"{ratio:.2f}")
+    assert said in text
+    assert f"balanced over classes ({slow['balanced']:.2f})" in text
+    few = [small.pop(c) for c in ("patchwise:4", "patchwise:64", "patchwise:256")]
+    few += [small.pop(c) for c in ("sampled:0.0005", "sampled:0.002")]
+    assert f"it mostly takes {min(few):.2f} to {max(few):.2f}" in text
+    rest = [*small.values(), *(r for cases in ratios.values() for r in cases.values())]
+    assert f"({min(rest):.2f} to {max(rest):.2f} of it)" in text
