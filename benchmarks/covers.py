@@ -157,6 +157,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     from math import log10
 
     colours = {"units": "#c05717", "whole": "#5a6675", "cheapest": "#1f5fa8"}
+    lines: list[str] = []
     parts: list[str] = []
     for n, (name, found) in enumerate(figures.items()):
         cases = {
@@ -189,19 +190,20 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         ]
         for cover, colour in colours.items():
             line = "L".join(place(p, case["seconds"][cover]) for p, case in sorted(cases.items()))
-            parts.append(f'<path d="M{line}" stroke="{colour}"/>')
+            lines.append(f'<path d="M{line}" stroke="{colour}"/>')
     keys = "".join(
         f'<text x="{40 + 150 * i}" y="292" style="fill:{colour}">{cover}</text>'
         for i, (cover, colour) in enumerate(colours.items())
     )
     style = (
         "path{fill:none;stroke-width:2}.rule{stroke:#bbb;stroke-width:1;stroke-dasharray:4 3}"
-        ".axis{stroke:#888;stroke-width:1}text{font:11px sans-serif;fill:#5a6675}"
+        ".axis{stroke:#888;stroke-width:1}"
+        "text{font:11px sans-serif;fill:#5a6675;stroke:#fff;stroke-width:3px;paint-order:stroke}"
         ".title{font-weight:600;fill:#1b2430}"
     )
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 940 305"><style>{style}</style>'
-        f'<rect width="940" height="305" fill="#fff"/>{"".join(parts)}{keys}</svg>\n'
+        f'<rect width="940" height="305" fill="#fff"/>{"".join(lines + parts)}{keys}</svg>\n'
     )
 
 
