@@ -82,7 +82,7 @@ def test_what_auto_may_begin_with_is_named(tmp_path: Path, fullconv: Any) -> Non
     [
         ("patches", "`sampling` must be one of auto, whole,"),
         ("sampled:2", "a share above 0 and at most 1, such as sampled:0.25, got 'sampled:2'"),
-        ("crop:4x256", "sub-images of 256 units where the largest map is 40 x 52"),
+        ("crop:4x256", "crop:4x256 needs images of at least 256 px per side"),
     ],
 )
 def test_a_sampling_that_train_refuses_is_refused(
