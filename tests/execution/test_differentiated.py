@@ -499,3 +499,82 @@ def test_a_step_is_not_planned_again_for_what_changes_no_window() -> None:
     step(image, target).backward()
     assert planned
     assert all(step._planner._costs[key] is costs for key, costs in planned.items())
+
+
+class Added(nn.Module):
+    """Weights that are sums of weights, and one that is a sum of numbers: gradients share memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.other = (nn.Parameter(0.1 * torch.randn(3, 3, 3, 3)) for _ in "ab")
+        self.scale = nn.Parameter(0.3 * torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.one + self.other, padding=1) * self.scale.sum()
+
+
+@pytest.mark.parametrize("way", ["two sizes", "windows", "units", "streamed"])
+def test_gradients_that_share_memory_are_each_added_up_once(way: str) -> None:
+    net, (image, target) = Added().double(), a_step()
+    images, targets = [image[0], image[0, :, :31]], [target[0], target[0, :31]]
+    if way == "streamed":
+        images, targets = images[:1], targets[:1]
+        loss = CRITERION(fc.Streamed(net, "40 KiB")(image), target).mean()
+    else:
+        memory = "40 KiB" if way == "windows" else None
+        step = fc.StepLoss(
+            net, CRITERION, memory, covering="units" if way == "units" else "cheapest"
+        )
+        loss = step(images, targets)
+    sums = [CRITERION(net(i[None]), t[None]).sum() for i, t in zip(images, targets, strict=True)]
+    wanted = torch.stack(sums).sum() / sum(t.numel() for t in targets)
+    leaves = [*net.parameters()]
+    pairs = zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(wanted, leaves), strict=True)
+    for found, expected in pairs:
+        assert torch.allclose(found, expected, rtol=1e-11, atol=1e-15)
+
+
+def test_the_loss_of_a_frozen_network_is_its_loss() -> None:
+    net, (image, target) = small_net().requires_grad_(False), a_step()
+    net.unused = nn.Parameter(torch.ones(1).double())
+    wanted = CRITERION(net(image), target)
+    step = fc.StepLoss(net, CRITERION, WINDOWS)
+    assert torch.isclose(step(image, target), wanted.mean())
+    assert torch.isclose(
+        step([image[0], image[0, :, :31]], [target[0], target[0, :31]], None),
+        (wanted.sum() + CRITERION(net(image[:, :, :31]), target[:, :31]).sum()) / (91 * 60),
+    )
+
+
+def test_targets_that_ask_for_gradients_are_refused() -> None:
+    net, (image, _) = small_net(), a_step()
+    depth = torch.rand(1, 60, 60, requires_grad=True)
+    with pytest.raises(fc.FullconvError, match="`targets` must be numbers that gradients are not"):
+        fc.StepLoss(net, lambda logits, y: (logits[:, 0] - y) ** 2)(image, depth)
+
+
+class Own(nn.Conv2d):
+    """A convolution of one's own."""
+
+
+class Kernel(nn.Module):
+    """A convolution with a kernel of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(3, 3, 3, 3).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+
+
+def test_settings_of_derived_layers_and_shapes_of_weights_are_seen() -> None:
+    torch.manual_seed(0)
+    net, (image, target) = nn.Sequential(Own(3, 3, 3, padding=1), Kernel()).double(), a_step()
+    step = fc.StepLoss(net, CRITERION, WINDOWS)
+    step(image, target)
+    net[0].dilation, net[0].padding = (4, 4), (4, 4)
+    assert torch.isclose(step(image, target), CRITERION(net(image), target).mean())
+    net[1].weight = nn.Parameter(0.1 * torch.randn(3, 3, 9, 9).double())
+    assert torch.isclose(step(image, target), CRITERION(net(image), target).mean())

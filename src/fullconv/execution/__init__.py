@@ -5,7 +5,7 @@ from fullconv.execution._cost import WITH_BACKWARD, multiplications, operations
 from fullconv.execution._descents import Descents
 from fullconv.execution._down import Down
 from fullconv.execution._evaluating import evaluating
-from fullconv.execution._handed import add_up, gradients, handed
+from fullconv.execution._handed import Sums, gradients, handed
 from fullconv.execution._losses import cross_entropy
 from fullconv.execution._memory import (
     available_bytes,
@@ -38,8 +38,8 @@ __all__ = [
     "Rewind",
     "StepLoss",
     "Streamed",
+    "Sums",
     "Windows",
-    "add_up",
     "ahead",
     "available_bytes",
     "choose",

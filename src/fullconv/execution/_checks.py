@@ -54,6 +54,11 @@ def labels_of(target: Any, image: Any) -> Any:
         )
     if not isinstance(target, Tensor):
         return target
+    if target.requires_grad:
+        raise FullconvError(
+            "`targets` must be numbers that gradients are not asked for, got labels that require them: "
+            "`detach()` them"
+        )
     whole = not target.is_floating_point() and target.dtype != torch.bool
     return target.long() if whole else target
 

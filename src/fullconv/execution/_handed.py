@@ -85,9 +85,29 @@ def _without_hooks(tensors: Sequence[Tensor]) -> Generator[None]:
             each.update(were)
 
 
-def add_up(sums: list[Tensor | None], grads: Sequence[Tensor | None]) -> None:
-    """Add gradients to those so far, in place."""
-    for position, grad in enumerate(grads):
-        known = sums[position]
-        if grad is not None:
-            sums[position] = grad if known is None else known.add_(grad)
+class Sums:
+    """Sums of gradients, one for each of some leaves; None for those that have none.
+
+    Gradients that autograd gives may share memory with each other, or be expanded. Only what was summed
+    here is added to in place.
+
+    Args:
+        count: How many leaves there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.found: list[Tensor | None] = [None] * count
+        self._own = [False] * count
+
+    def add(self, grads: Sequence[Tensor | None]) -> None:
+        """Add a gradient for each leaf."""
+        for position, grad in enumerate(grads):
+            known = self.found[position]
+            if grad is None:
+                continue
+            if known is None:
+                self.found[position] = grad
+            elif self._own[position]:
+                known.add_(grad)
+            else:
+                self.found[position], self._own[position] = known + grad, True

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fullconv.execution._handed import add_up, gradients
+from fullconv.execution._handed import Sums, gradients
 from fullconv.execution._rewind import Rewind
 from fullconv.execution._rolling import Kept, Pass, Read, Rolling, State, passes
 from fullconv.tracing import Value
@@ -58,14 +58,14 @@ class Rewinding:
         if last not in self._states:
             self._states[0] = {}
             deque(self._down(read, 0, last, self._every), maxlen=0)
-        sums: list[Tensor | None] = [None] * len(leaves)
+        sums = Sums(len(leaves))
         later: dict[Value, Tensor] = {}
         for number in reversed(range(len(self._passes))):
             if number not in self._states:
                 deque(self._down(read, number // self._every * self._every, number, 1), maxlen=0)
             later, grads = self._back(read, number, leaves, outer, later)
-            add_up(sums, grads)
-        return sums
+            sums.add(grads)
+        return sums.found
 
     def _down(self, read: Read, start: int, stop: int, every: int) -> Iterator[tuple[int, Tensor]]:
         """Run passes without gradients, and keep the states between them."""

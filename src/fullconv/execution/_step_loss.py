@@ -15,7 +15,7 @@ from fullconv.errors import BadConfigError, FullconvError
 from fullconv.execution._checks import check_lengths, labels_of
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement, none_needed
-from fullconv.execution._handed import add_up, boosted_gradients, gradients, handed
+from fullconv.execution._handed import Sums, boosted_gradients, gradients, handed
 from fullconv.execution._jobs import (
     Job,
     Loaded,
@@ -50,6 +50,7 @@ class StepLoss(nn.Module):
         net: Takes `(batch, channels, *spatial)`, returns a map `(batch, classes, *map)`.
         criterion: Takes logits `(n, classes)` and targets `(n,)`, returns one loss per unit, `(n,)`:
             ``torch.nn.CrossEntropyLoss(reduction="none")``. Units with its ``ignore_index`` never count.
+            Weights of its own must be parameters of a module.
         memory: What a step may add: "2 GiB", "500MB", "80%" or bytes. None for as much as it takes.
         context: ``image``: units see the image around them, as in the whole image. ``crop``: the units
             are boxes, each cut out of its image and run by itself, as patch pipelines do; a network
@@ -259,7 +260,7 @@ class StepLoss(nn.Module):
         # An image may have been computed: each part goes back to it, and no further.
         apart = {id(image): image.detach().requires_grad_() for image in images}
         leaves = [*weights, *apart.values()]
-        sums: list[Tensor | None] = [None] * len(leaves)
+        sums = Sums(len(leaves))
         total: Tensor | None = None
         alone = [[job.on(apart.get(id(job.image), job.image)) for job in b] for b in batches]
         parts = (self._timed(self._forth_and_back, b, scale, leaves) for b in loaded(alone))
@@ -267,10 +268,11 @@ class StepLoss(nn.Module):
         ways = (self._down.there_and_back(job, scale, leaves) for job in back)
         for share, grads in chain(parts, ways):
             total = share if total is None else total + share
-            add_up(sums, grads)
-        if total is None or all(grad is None for grad in sums):
-            return self._nothing([*images])
-        return handed(total, [*weights, *images], sums)
+            sums.add(grads)
+        if total is None or all(grad is None for grad in sums.found):
+            nothing = self._nothing([*images])
+            return nothing if total is None else nothing + total
+        return handed(total, [*weights, *images], sums.found)
 
     def _forth_and_back(
         self, batch: list[Loaded], scale: float, leaves: Sequence[Tensor]

@@ -13,7 +13,7 @@ from fullconv.errors import FullconvError
 from fullconv.execution._cost import WITH_BACKWARD
 from fullconv.execution._descents import Descents
 from fullconv.execution._dropout import Agreement
-from fullconv.execution._handed import add_up, gradients, refuse_graph
+from fullconv.execution._handed import Sums, gradients, refuse_graph
 from fullconv.execution._memory import keep_freed_memory, parse_memory, return_freed_memory
 from fullconv.execution._pixels import laid_out, like_weights
 from fullconv.execution._planner import Planner
@@ -165,13 +165,13 @@ class _Stream(torch.autograd.Function):
         # They may have been computed: each part goes back to them, and no further.
         images = images.detach().requires_grad_(ctx.needs_input_grad[2])
         inputs = ([images] if ctx.needs_input_grad[2] else []) + leaves
-        sums: list[Tensor | None] = [None] * len(inputs)
+        sums = Sums(len(inputs))
         for part in ctx.parts:
             with ctx.net.agreeing(images, part, ctx.agree):
                 with torch.enable_grad(), ctx.context():
                     units = ctx.net.run(images, part)
-                add_up(sums, gradients(units, inputs, outputs[0][_place(part)]))
-        return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums
+                sums.add(gradients(units, inputs, outputs[0][_place(part)]))
+        return None, None, *([] if ctx.needs_input_grad[2] else [None]), *sums.found
 
 
 class _Descent(torch.autograd.Function):
@@ -205,7 +205,7 @@ class _Descent(torch.autograd.Function):
         # They may have been computed: each part goes back to them, and no further.
         images = images.detach().requires_grad_(ctx.needs_input_grad[3])
         inputs = ([images] if ctx.needs_input_grad[3] else []) + leaves
-        sums: list[Tensor | None] = [None] * len(inputs)
+        sums = Sums(len(inputs))
         way: Rewinding = ctx.way
         for number in reversed(range(len(images))):
             grads = outputs[0][number : number + 1]
@@ -213,8 +213,8 @@ class _Descent(torch.autograd.Function):
             def outer(first: int, piece: Tensor, grads: Tensor = grads) -> tuple[Tensor, Tensor]:
                 return piece, grads[:, :, first : first + piece.shape[2]]
 
-            add_up(sums, way.back(ctx.net.reader(images, number), inputs, outer))
-        return None, None, None, *([] if ctx.needs_input_grad[3] else [None]), *sums
+            sums.add(way.back(ctx.net.reader(images, number), inputs, outer))
+        return None, None, None, *([] if ctx.needs_input_grad[3] else [None]), *sums.found
 
 
 def _place(part: tuple[slice, Window]) -> tuple[slice, ...]:

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from fullconv.errors import FullconvError
-from fullconv.execution import add_up, evaluating, gradients, handed, laid_out, like_weights
+from fullconv.execution import evaluating, gradients, handed, laid_out, like_weights
 from fullconv.geometry import Box
 from fullconv.planning._ledger import Course
 from fullconv.planning._manner import Manner
@@ -112,8 +112,8 @@ def rehearse_windows(
     def loss(run: Run) -> Tensor:
         nonlocal found
         leaves = [p for p in run.actor.parameters() if p.requires_grad]
-        sums: list[Tensor | None] = [torch.empty_like(p) for p in leaves]
-        run.ledger.call((s for s in sums if s is not None), "gradients")
+        sums = [torch.empty_like(p) for p in leaves]
+        run.ledger.call(sums, "gradients")
         like = like_weights(run.actor)
         windows = torch.empty(together, *shape, dtype=like.dtype, device=run.stage.device)
         logits = _logits(run, windows)
@@ -123,7 +123,9 @@ def rehearse_windows(
         run.ledger.call_the_living("saved", instead_of="passing")
         run.ledger.phase = "backward"
         grads = gradients(share, leaves)
-        add_up(sums, grads)
+        for total, grad in zip(sums, grads, strict=True):
+            if grad is not None:
+                total.add_(grad)
         return handed(share.detach(), leaves, sums)
 
     stage = _stage(net, manner)

@@ -12,7 +12,7 @@ from fullconv.execution import (
     Planner,
     StepLoss,
     Streamed,
-    add_up,
+    Sums,
     choose,
     gradients,
     handed,
@@ -46,12 +46,12 @@ def step_loss(net: nn.Module, criterion: Criterion, groups: Sequence[Group]) -> 
         return torch.stack(shares).sum()
     parameters = [p for p in net.parameters() if p.requires_grad]
     loss = torch.zeros_like(weight)
-    sums: list[Tensor | None] = [None] * len(parameters)
+    sums = Sums(len(parameters))
     for group in groups:
         share = _total(net, criterion, group) / weight
-        add_up(sums, gradients(share, parameters))
+        sums.add(gradients(share, parameters))
         loss += share.detach()
-    return handed(loss, parameters, sums)
+    return handed(loss, parameters, sums.found)
 
 
 class Step:
